@@ -1,0 +1,23 @@
+"""The failures that lenet expects, each with the exit code that the command line ends with."""
+
+
+class LenetError(Exception):
+    """Something a user can act on: said in one line, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(LenetError):
+    """Options or settings that make no sense, alone or together."""
+
+    exit_code = 2
+
+
+class DeviceUnusable(LenetError):
+    """The device or backend that was asked for cannot run here; the message says why and what to do."""
+
+    exit_code = 3
+
+
+class Unsupported(LenetError):
+    """A backend or executor cannot serve this network or type of number; the message names what it cannot do."""

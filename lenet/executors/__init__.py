@@ -1,0 +1,14 @@
+"""Executors: how a network is run on a backend."""
+
+from lenet.backends.base import Backend
+from lenet.executors.base import EpochPlan, Executor, Samples, State, Watch
+from lenet.executors.eager import EagerExecutor
+from lenet.network import Network
+from lenet.optimizers import Rule
+
+__all__ = ["EagerExecutor", "EpochPlan", "Executor", "Samples", "State", "Watch", "choose"]
+
+
+def choose(network: Network, backend: Backend, rule: Rule | None = None, averaging: bool = False) -> Executor:
+    """Return the fastest executor that serves this network on this backend."""
+    return EagerExecutor(network, backend, rule, averaging)

@@ -1,0 +1,1 @@
+"""Compiled kernels on raw arrays. They import nothing of the package."""

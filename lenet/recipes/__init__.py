@@ -1,0 +1,1 @@
+"""Recipes: settings that ship with the package, taken by name."""
