@@ -1,0 +1,52 @@
+"""Whether a backend computes what the reference computes, on one small batch, before a run trusts it."""
+
+import numpy as np
+
+from lenet.backends import get
+from lenet.errors import DeviceUnusable
+from lenet.executors.base import EpochPlan, Executor, State
+from lenet.executors.eager import EagerExecutor
+from lenet.initialize import initialize
+from lenet.streams import Purpose, stream, uniform
+
+IMAGES = 20  # a batch of 16 and a smaller one
+TOLERANCE = 1e-3  # relative; float32 stays two orders of magnitude below, a wrong kernel is far above
+
+
+def self_check(executor: Executor) -> None:
+    """Train two steps and answer a few random images on this executor and on NumPy; leaves the executor's state undefined.
+
+    Raises
+    ------
+    DeviceUnusable
+        When cost, weights or answers differ by more than rounding explains.
+    """
+    network, rule, averaging = executor.network, executor.rule, executor.averaging
+    _, height, width = network.input_shape
+    source = stream(0, Purpose.INITIALIZATION)
+    images = uniform(source, 0, 256, (IMAGES, height, width)).astype(np.uint8)
+    labels = (np.arange(IMAGES) % network.classes).astype(np.int32)
+    transforms = np.array([[1, 0.1, -1], [-0.1, 1, 0.5]]) + uniform(source, -0.1, 0.1, (IMAGES, 2, 3))
+    plan = EpochPlan(
+        order=np.arange(IMAGES, dtype=np.int32)[::-1].copy(),
+        transforms=transforms.astype(np.float32),
+        hyper=np.array([[0.01, 0.1, 0.001, 0.2], [0.01, 0.19, 0.002, 0.3]]),
+        batch_size=16,
+    )
+    weights = initialize(network, "glorot", 0).astype(np.float32)
+    outcomes = []
+    for each in (executor, EagerExecutor(network, get("numpy"), rule, averaging)):
+        moments = np.zeros((rule.moments if rule else 0, network.size), np.float32)
+        each.write(State(weights, moments, weights if averaging else None))
+        samples = each.upload(images, labels)
+        cost = [] if rule is None else [each.train_epoch(samples, plan)]
+        losses, _ = each.evaluate(samples)
+        outcomes.append([np.array(cost), losses, each.predict(images), each.read().weights - weights])
+    for name, ours, reference in zip(("cost", "losses", "logits", "weights"), *outcomes, strict=True):
+        scale = np.abs(reference).max(initial=1e-6)
+        error = np.abs(ours - reference).max(initial=0.0) / scale
+        if not error <= TOLERANCE:  # also when it is NaN
+            raise DeviceUnusable(
+                f"{executor.backend.device} computes wrong {name} (off by {error:.1e} of their size in a small "
+                "self-check against NumPy); use --backend numpy, and please report it with the output of lenet info"
+            )
