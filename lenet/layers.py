@@ -1,8 +1,8 @@
 """The layers of LeNet-5: each formula once, forward and backward, in terms of a backend's primitives.
 
 A layer owns no arrays. It is handed its input ``x``, its parameters ``p``, where to write their gradients ``g``, and
-its buffers ``s``; the letters of the shapes are explained in `lenet.specs`. ``dy`` is the gradient of the batch's mean loss
-with respect to the output ``y``, ``dx`` with respect to the input ``x``.
+its buffers ``s``; the letters of the shapes are explained in `lenet.specs`. ``dy`` is the gradient of the batch's mean
+loss with respect to the output ``y``, ``dx`` with respect to the input ``x``.
 """
 
 from abc import ABC, abstractmethod

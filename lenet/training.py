@@ -29,7 +29,7 @@ def first_state(network: Network, settings: Settings) -> State:
 
 
 def plan_epoch(settings: Settings, epoch: int, count: int, height: int, width: int) -> EpochPlan:
-    """Draw what is random in ``epoch``, counted from 1: order and distortion of ``count`` images, and the step sizes."""
+    """Draw up ``epoch``, counted from 1: order and distortion of ``count`` images, and the step sizes."""
     training = settings.training
     steps = math.ceil(count / training.batch_size)
     return EpochPlan(

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import Any
 
 from lenet.backends.base import Array, Backend, BackendStatus
-from lenet.errors import DeviceUnusable
+from lenet.errors import DeviceUnusable, UsageError
 
-__all__ = ["NAMES", "Array", "Backend", "BackendStatus", "get", "probe"]
+__all__ = ["NAMES", "Array", "Backend", "BackendStatus", "get", "probe", "select"]
 
 _CLASSES = {
     "numpy": ("lenet.backends.numpy_backend", "NumpyBackend"),
@@ -31,6 +31,31 @@ def get(name: str, **options: Any) -> Backend:
     except ImportError as error:
         raise DeviceUnusable(_import_failure(name, error)) from error
     return backend
+
+
+def select(device: str = "auto", name: str | None = None, threads: int | None = None) -> Backend:
+    """Return the backend that a user's choice of device, of backend, or of neither stands for.
+
+    ``cpu`` is Numba. ``auto`` takes the fastest backend that can run here. An explicit choice never falls back.
+
+    Raises
+    ------
+    UsageError
+        When there is no such device or backend, or the two contradict each other.
+    DeviceUnusable
+        When what was asked for cannot run here.
+    """
+    if device not in ("auto", "cpu", "gpu"):
+        raise UsageError(f"--device is auto, cpu or gpu, not {device!r}")
+    if name is not None and name not in NAMES:
+        raise UsageError(f"--backend is one of {', '.join(NAMES)}, not {name!r}")
+    if device == "gpu":
+        if name is not None:
+            raise UsageError(f"--device gpu contradicts --backend {name}, which runs on the CPU")
+        raise DeviceUnusable("--device gpu: this version of lenet has no GPU backend; use --device cpu")
+    if name is None:
+        name = "numba" if device == "cpu" or probe("numba").ok else "numpy"
+    return get(name, threads=threads) if name == "numba" else get(name)
 
 
 def probe(name: str) -> BackendStatus:

@@ -68,6 +68,11 @@ class State:
     moments: NDArray[Any]
     average: NDArray[Any] | None
 
+    @classmethod
+    def of(cls, weights: NDArray[Any]) -> "State":
+        """Return the state of a network that is only asked, never trained."""
+        return cls(weights, np.zeros((0, len(weights)), weights.dtype), None)
+
     @property
     def weights(self) -> NDArray[Any]:
         """The parameters that answer questions and are saved: the average, where there is one."""

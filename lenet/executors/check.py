@@ -14,7 +14,7 @@ TOLERANCE = 1e-3  # relative; float32 stays two orders of magnitude below, a wro
 
 
 def self_check(executor: Executor) -> None:
-    """Train two steps and answer a few random images on this executor and on NumPy; leaves the executor's state undefined.
+    """Train two steps and answer a few random images, here and on NumPy; the executor's state is then undefined.
 
     Raises
     ------

@@ -1,0 +1,387 @@
+"""The command line: parse, dispatch, and turn what goes wrong into one line and an exit code.
+
+Only click is imported here; everything else is loaded by the command that needs it, so that ``--help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from lenet import __version__
+from lenet.errors import LenetError, UsageError
+
+if TYPE_CHECKING:
+    from lenet.backends import Backend
+    from lenet.data import Dataset
+    from lenet.evaluation import Evaluation
+    from lenet.settings import Settings
+    from lenet.storage import Saved
+
+INTERRUPTED = 130
+ACCURACY_MISSED = 4
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 expected failure; 2 wrong usage; 3 the requested device is unusable;
+4 --min-accuracy missed; 130 stopped by Ctrl-C, with everything saved.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for what it lacks
+    # Results must not depend on the number of threads, so NumPy's matrix products stay on one. Read at NumPy's import.
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(cli.main(args=arguments, prog_name="lenet", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has left, as in `lenet test | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, LenetError)
+        text = str(error) if expected else f"unexpected {type(error).__name__}: {error} (run again with --debug)"
+        click.echo("Error: " + " ".join(text.split()), err=True)
+        sys.exit(error.exit_code if isinstance(error, LenetError) else 1)
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="lenet %(version)s")
+def cli() -> None:
+    """LeNet-5 from scratch: train it on handwritten digits, then see what it thinks."""
+
+
+def debug_option(command: Command) -> Command:
+    """Add --debug, which `main` looks for."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")(
+        command
+    )
+
+
+def device_options(command: Command) -> Command:
+    """Add the options that say where to compute."""
+    for option in (
+        click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: all CPUs]"),
+        click.option("--backend", metavar="[numpy|numba]", help="How to compute; overrides --device."),
+        click.option(
+            "--device", metavar="[auto|cpu|gpu]", help="Where to compute; auto takes the fastest.  [default: auto]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.option(
+    "--path", type=click.Path(path_type=Path), default="network", show_default=True, help="Folder to save in."
+)
+@device_options
+@click.option("--epochs", type=int, metavar="N", help="Passes over the training images.  [default: 20]")
+@click.option("--optimizer", metavar="[adam|momentum|gd]", help="Update rule.  [default: adam]")
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate, at its highest.  [default: 0.01]")
+@click.option("--schedule", metavar="[constant|cosine|one_cycle]", help="Its course.  [default: constant]")
+@click.option("--batch-size", type=int, metavar="N", help="Images a step.  [default: 64]")
+@click.option("--seed", type=int, metavar="N", help="Decides everything random.  [default: 1]")
+@click.option("--no-distort", is_flag=True, help="Train on the images as they are, not shifted, zoomed and rotated.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data set to use instead of MNIST.")
+@click.option("--settings", "recipe", metavar="NAME|FILE.toml", help="Start from this recipe or file of settings.")
+@click.option("--validation", type=int, metavar="N", help="Hold N training images out, to choose by.  [default: 0]")
+@click.option("--resume", is_flag=True, help="Continue the run saved in --path.")
+@click.option("--overwrite", is_flag=True, help="Replace the network saved in --path.")
+@click.option("--print-settings", is_flag=True, help="Print all settings as a commented TOML file and stop.")
+@debug_option
+def train(
+    path: Path,
+    device: str | None,
+    backend: str | None,
+    threads: int | None,
+    data: Path | None,
+    recipe: str | None,
+    validation: int | None,
+    resume: bool,
+    overwrite: bool,
+    print_settings: bool,
+    **options: Any,
+) -> int:
+    """Train a network and save it."""
+    from lenet import storage
+    from lenet.settings import Settings, load
+
+    if resume:
+        if overwrite or recipe:
+            raise UsageError("--resume continues a saved run; it does not go with --overwrite or --settings")
+        saved = storage.load(path, with_state=True)
+        settings = _resumed_settings(saved, options)
+        if validation is not None and validation != saved.description.validation_images:
+            raise UsageError(f"--resume: the run holds {saved.description.validation_images} images out; that stays")
+    else:
+        saved = None
+        settings = _override(load(recipe) if recipe else Settings(), options)
+    if print_settings:
+        click.echo(settings.to_toml(), nl=False)
+        return 0
+    if not resume and not overwrite:
+        _refuse_to_overwrite(path)
+    return _train(path, settings, saved, device, backend, threads, data, validation or 0)
+
+
+def _override(settings: "Settings", options: dict[str, Any]) -> "Settings":
+    """Return the settings with what the command line says instead."""
+    settings = settings.override(
+        "training",
+        epochs=options["epochs"],
+        optimizer=options["optimizer"],
+        learning_rate=options["lr"],
+        schedule=options["schedule"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+    )
+    return settings.override("distortion", shift=0.0, zoom=0.0, rotation=0.0) if options["no_distort"] else settings
+
+
+def _resumed_settings(saved: "Saved", options: dict[str, Any]) -> "Settings":
+    """Return the saved settings, perhaps for more epochs; nothing else may change within a run."""
+    before, done = saved.description.settings, len(saved.history)
+    settings = _override(before, options)
+    if settings.override("training", epochs=before.training.epochs) != before:
+        raise UsageError("--resume continues with the saved settings; only --epochs can change")
+    if settings.training.epochs < done:
+        raise UsageError(f"--epochs {settings.training.epochs}: the saved run has {done} epochs already")
+    return settings
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """Raise unless ``path`` is free to be written: absent, or an empty folder."""
+    from lenet import storage
+
+    if storage.is_network(path):
+        raise LenetError(f"{path} holds a network already; --resume continues it, --overwrite replaces it")
+    if path.exists() and not path.is_dir():
+        raise LenetError(f"{path} is not a folder; choose another --path")
+    if path.is_dir() and any(path.iterdir()):
+        raise LenetError(f"{path} is not empty and holds no network; choose another --path, or --overwrite to add one")
+
+
+def _train(
+    path: Path,
+    settings: "Settings",
+    saved: "Saved | None",
+    device: str | None,
+    backend_name: str | None,
+    threads: int | None,
+    data: Path | None,
+    validation: int,
+) -> int:
+    """Train with the settings at hand, report, and return the exit code."""
+    from rich.console import Console
+
+    from lenet import terminal, training
+    from lenet.data import hold_out
+    from lenet.executors import choose
+    from lenet.executors.check import self_check
+    from lenet.info import versions
+    from lenet.lenet5 import lenet5
+    from lenet.storage import Description
+
+    if saved:
+        validation = saved.description.validation_images
+    if saved and device is None and backend_name is None:
+        backend_name = saved.description.backend
+    dataset = _dataset(data, saved)
+    if saved and dataset.sha256 != saved.description.dataset_sha256:
+        raise LenetError(
+            f"--resume: {dataset.name} is not the data set that {path} was trained on ({saved.description.dataset})"
+        )
+    if validation:
+        dataset = hold_out(dataset, validation)
+    network = lenet5(settings.network, dataset.height, dataset.width, dataset.classes)
+    backend = _select(device, backend_name, threads)
+    executor = choose(network, backend, settings.training.rule(), averaging=settings.training.average > 0)
+    description = Description(
+        settings=settings,
+        height=dataset.height,
+        width=dataset.width,
+        classes=dataset.classes,
+        dataset=dataset.name,
+        dataset_source=str(dataset.source.resolve()) if dataset.source else None,
+        dataset_sha256=dataset.sha256,
+        train_images=len(dataset.train_labels),
+        validation_images=len(dataset.validation_labels),
+        backend=backend.name,
+        device=backend.device,
+        executor=executor.name,
+        versions=versions(),
+    )
+    done, last = len(saved.history) if saved else 0, settings.training.epochs
+    if done == last:
+        click.echo(
+            f"{path} is trained: all {last} epochs are done. More: lenet train --resume --path {path} --epochs N"
+        )
+        return 0
+    click.echo(terminal.header(description, network.size, len(dataset.test_labels)))
+
+    console = Console(stderr=True)
+    with console.status("preparing the kernels (compiled once, then cached) ..."):
+        self_check(executor)
+    lines = terminal.EpochLines(
+        console, len(dataset.train_labels), done + 1, last, validation=len(dataset.validation_labels) > 0
+    )
+    record = None
+    try:
+        with lines:
+            for record in training.train(executor, dataset, path, description, resume=saved, watch=lines.watch):
+                lines.finish(record)
+                if training.on_plateau(record, dataset.classes):
+                    lines.warn("still no better than chance; another --seed, a lower --lr or a longer warmup may help")
+    except KeyboardInterrupt:
+        kept = record.epoch if record else done
+        where = f"{path} holds epoch {kept}. Continue: lenet train --resume --path {path}"
+        click.echo(f"Stopped. {where if kept else 'No epoch was finished; nothing was written.'}", err=True)
+        return INTERRUPTED
+    assert record is not None, "there was at least one epoch to train"
+    click.echo(
+        terminal.aligned(
+            {
+                "test": f"{terminal.percent(record.test_accuracy)} of {len(dataset.test_labels):,} test images right",
+                "saved": f"{path}  (network.json, weights, history.csv, curves.png)",
+                "next": f"lenet test --path {path}",
+            }
+        )
+    )
+    return 0
+
+
+def _dataset(data: Path | None, saved: "Saved | None") -> "Dataset":
+    """Load the data set: the one that is named, else the one a saved network was trained on, else MNIST."""
+    from lenet.data import load_dataset
+
+    if saved is None:
+        return load_dataset(data)
+    trained_on = saved.description
+    if data is None and trained_on.dataset_source:
+        data = Path(trained_on.dataset_source)
+        if not data.is_dir():
+            raise LenetError(f"the network was trained on {data}, which is not there; say where it is with --data DIR")
+    dataset = load_dataset(data)
+    if (dataset.height, dataset.width) != (trained_on.height, trained_on.width):
+        raise LenetError(
+            f"{dataset.name} has images of {dataset.height} x {dataset.width} pixels, "
+            f"the network takes {trained_on.height} x {trained_on.width}"
+        )
+    if dataset.classes > trained_on.classes:
+        raise LenetError(f"{dataset.name} has {dataset.classes} classes, the network {trained_on.classes}")
+    return dataset
+
+
+def _select(device: str | None, backend: str | None, threads: int | None) -> "Backend":
+    """Return the backend asked for, and say so where the user left it open and it is not the fastest."""
+    from lenet import backends
+
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads must be 1 or more, not {threads}")
+    chosen = backends.select(device or "auto", backend, threads)
+    fastest = backends.probe("numba")
+    if device in (None, "auto") and backend is None and not fastest.ok:
+        click.echo(f"warning: running on {chosen.name}, many times slower: {fastest.reason}", err=True)
+    return chosen
+
+
+@cli.command("test", epilog=EXIT_CODES)
+@click.option("--path", type=click.Path(path_type=Path), help="Folder of the network.  [default: the pretrained one]")
+@device_options
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Data set to use instead of the network's."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--min-accuracy", type=float, metavar="SHARE", help="Exit with code 4 below this accuracy, 0 to 1.")
+@debug_option
+def test(
+    path: Path | None,
+    device: str | None,
+    backend: str | None,
+    threads: int | None,
+    data: Path | None,
+    as_json: bool,
+    min_accuracy: float | None,
+) -> int:
+    """Measure a network on the test images."""
+    import json
+
+    from lenet import storage
+    from lenet.evaluation import evaluate
+    from lenet.executors import State, choose
+
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise UsageError(f"--min-accuracy is a share from 0 to 1, not {min_accuracy:g}")
+    path = path or storage.PRETRAINED
+    saved = storage.load(path)
+    dataset = _dataset(data, saved)
+    executor = choose(saved.network, _select(device, backend, threads))
+    executor.write(State.of(saved.weights))
+    labels = dataset.test_labels
+    result = evaluate(executor, executor.upload(dataset.test_images, labels), labels)
+    if as_json:
+        click.echo(json.dumps({"path": str(path), "dataset": dataset.name, **result.to_dict()}))
+    else:
+        click.echo(_test_report(path, saved, dataset, result))
+    if min_accuracy is not None and result.accuracy < min_accuracy:
+        click.echo(f"Error: accuracy {result.accuracy:.4f} is below --min-accuracy {min_accuracy:g}", err=True)
+        return ACCURACY_MISSED
+    return 0
+
+
+def _test_report(path: Path, saved: "Saved", dataset: "Dataset", result: "Evaluation") -> str:
+    """Return the lines that `lenet test` prints."""
+    from lenet.terminal import aligned, percent
+
+    description = saved.description
+    digits = range(result.classes)
+    confused = "   ".join(f"{label} as {answer}: {count}" for label, answer, count in result.most_confused(5))
+    rows = {
+        "network": f"{path}  ({len(saved.history)} epochs on {description.dataset}, {description.backend})",
+        "test": f"{percent(result.accuracy)}   {result.correct:,} of {len(result.labels):,} right",
+        "cost": f"{result.cost:.4f}",
+        "first 5,000": percent(result.first_part),
+        "last 5,000": percent(result.last_part),
+        "class": " ".join(f"{k:>6}" for k in digits),
+        "right, %": " ".join("     -" if a is None else f"{100 * a:>6.2f}" for a in result.class_accuracy),
+        "mistaken": confused or "nothing",
+    }
+    if len(result.labels) < 5000:
+        del rows["first 5,000"], rows["last 5,000"]
+    if dataset.name != description.dataset:
+        rows["network"] += f", tested on {dataset.name}"
+    return aligned(rows)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@debug_option
+def info(as_json: bool) -> None:
+    """Show versions, machine and backends: what a bug report needs."""
+    import json
+
+    from lenet.info import collect
+    from lenet.terminal import aligned
+
+    found = collect()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n\n".join(f"{section}\n{aligned(rows)}" for section, rows in found.items()))
