@@ -14,7 +14,7 @@ def draw(history: Sequence[EpochRecord]) -> bytes:
     epochs = [record.epoch for record in history]
     marker = "o" if len(history) == 1 else None
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    cost, error = figure.subplots(1, 2)
+    cost, error = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     cost.plot(epochs, [record.cost for record in history], color="#0072b2", marker=marker)
     cost.set(title="Cost on the training batches", xlabel="epoch", ylabel="mean cross-entropy (nats)", yscale="log")
 

@@ -1,0 +1,352 @@
+"""The saved network: a folder of plain arrays with their history, written so that no crash can spoil it.
+
+Writing is a redo log within the folder. All new files go to ``.next/``, flushed to disk; renaming it to ``.commit/`` is
+the moment of truth; then each file moves into place. A reader looks into ``.commit/`` first, so whenever a process dies,
+the folder holds the old network or the new one, never a mixture. A reader that meets a writer sees checksums that do
+not match, and reads again.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.errors import LenetError, UsageError
+from lenet.executors import State
+from lenet.lenet5 import lenet5
+from lenet.network import Network
+from lenet.settings import Settings
+
+FORMAT = 1
+DESCRIPTION = "network.json"
+HISTORY = "history.csv"
+CURVES = "curves.png"
+CHECKPOINT = "checkpoint"
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""The network that ships in the package."""
+
+_NEXT, _COMMIT = ".next", ".commit"
+_MAX_TEXT = 64 << 20  # bytes of a network.json or history.csv that is believed
+_ATTEMPTS = 5  # readings, in case a writer is at work
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the history: accuracies are shares, 0..1; ``seconds`` are those of training, without evaluation."""
+
+    epoch: int
+    learning_rate: float
+    cost: float
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``network.json`` tells of a run: what was trained, on what, with what."""
+
+    settings: Settings
+    height: int
+    width: int
+    classes: int
+    dataset: str
+    dataset_source: str | None
+    dataset_sha256: dict[str, str]
+    train_images: int
+    validation_images: int
+    backend: str
+    device: str
+    executor: str
+    versions: dict[str, str]
+
+    def network(self) -> Network:
+        """Build the network."""
+        return lenet5(self.settings.network, self.height, self.width, self.classes)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network read from its folder; ``state`` is what ``--resume`` needs, if it was asked for."""
+
+    description: Description
+    network: Network
+    weights: NDArray[np.float32]
+    history: tuple[EpochRecord, ...]
+    state: State | None
+
+
+class _Damaged(Exception):
+    """What is wrong with a folder, before it is known whether reading it again helps."""
+
+
+# writing ---------------------------------------------------------------------------------------------------------
+
+
+def save(
+    path: Path, description: Description, history: Sequence[EpochRecord], state: State, curves: bytes | None = None
+) -> None:
+    """Write a network into the folder ``path``, which is created if need be; other files in it are left alone.
+
+    A picture of the curves that an earlier save left is dropped: without ``curves`` it would not be true any more.
+
+    Raises
+    ------
+    LenetError
+        When the folder cannot be written; it then still holds what it held.
+    """
+    network = description.network()
+    files = {f"{p.key}.npy": _npy(p.view(state.weights)) for p in network.parameters}
+    files[HISTORY] = _history_csv(history)
+    if curves is not None:
+        files[CURVES] = curves
+    for name, array in asdict(state).items():
+        if array is not None:
+            files[f"{CHECKPOINT}/{name}.npy"] = _npy(array)
+    files[DESCRIPTION] = _description_json(description, network, history, files)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _finish(path)
+        _write(path, files)
+        _finish(path)
+    except OSError as error:
+        raise LenetError(f"cannot save in {path}: {error.strerror or error}") from error
+
+
+def _write(path: Path, files: dict[str, bytes]) -> None:
+    """Put all files into ``.next/``, flushed, and rename it to ``.commit/``."""
+    next_folder = path / _NEXT
+    (next_folder / CHECKPOINT).mkdir(parents=True)
+    for name, content in files.items():
+        with (next_folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _flush(next_folder / CHECKPOINT)
+    _flush(next_folder)
+    next_folder.rename(path / _COMMIT)
+    _flush(path)
+
+
+def _finish(path: Path) -> None:
+    """Complete a committed save, and remove what one that never got so far has left."""
+    commit = path / _COMMIT
+    if commit.is_dir():
+        if (commit / DESCRIPTION).exists():  # it moves last: until then, drop what only the old network had
+            listed = json.loads((commit / DESCRIPTION).read_bytes())["sha256"]
+            for name in {CURVES, f"{CHECKPOINT}/average.npy"} - set(listed):
+                (path / name).unlink(missing_ok=True)
+        (path / CHECKPOINT).mkdir(exist_ok=True)
+        for source in sorted(commit.rglob("*"), key=lambda file: file.name == DESCRIPTION):
+            if source.is_file():
+                source.replace(path / source.relative_to(commit))
+        _flush(path / CHECKPOINT)
+        _flush(path)
+        shutil.rmtree(commit)
+    shutil.rmtree(path / _NEXT, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Have the operating system write the entries of a folder to disk, where it can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.ascontiguousarray(array), allow_pickle=False)
+    return content.getvalue()
+
+
+def _history_csv(history: Sequence[EpochRecord]) -> bytes:
+    columns = [field.name for field in fields(EpochRecord)]
+    if not any(record.validation_accuracy is not None for record in history):
+        columns.remove("validation_accuracy")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([getattr(record, column) for column in columns] for record in history)
+    return text.getvalue().encode()
+
+
+def _description_json(
+    description: Description, network: Network, history: Sequence[EpochRecord], files: dict[str, bytes]
+) -> bytes:
+    document = {"format": FORMAT, **asdict(description)}
+    document["settings"] = description.settings.to_dict()
+    document["preprocessing"] = "pixel / 255"
+    document["layers"] = [
+        {"parameter": parameter.key, "shape": list(parameter.shape), "dtype": "float32"}
+        for parameter in network.parameters
+    ]
+    document["result"] = asdict(history[-1]) if history else None
+    document["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+# reading ---------------------------------------------------------------------------------------------------------
+
+
+def is_network(path: Path) -> bool:
+    """Whether the folder holds a network, sound or not."""
+    return (path / _COMMIT / DESCRIPTION).exists() or (path / DESCRIPTION).exists()
+
+
+def load(path: Path = PRETRAINED, *, with_state: bool = False) -> Saved:
+    """Read the network in ``path``; nothing is written, and no file is believed without its checksum.
+
+    Parameters
+    ----------
+    path : the folder; by default the pretrained network
+    with_state : read the checkpoint too, for training on
+
+    Raises
+    ------
+    LenetError
+        When there is no network, or a file is missing, damaged or does not fit the others.
+    """
+    if not is_network(path):
+        raise LenetError(f"no network in {path}; train one: lenet train --path {path}")
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _load(path, with_state)
+        except _Damaged as error:
+            damage = error
+        except OSError as error:
+            damage = _Damaged(f"{error.filename}: {error.strerror}")
+        time.sleep(0.02 * attempt)
+    raise LenetError(f"{damage}; the network in {path} cannot be used (lenet train --overwrite makes a new one)")
+
+
+def _load(path: Path, with_state: bool) -> Saved:
+    document = _document(path)
+    checksums = document["sha256"]
+    try:
+        description = _description(document)
+        network = description.network()
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        raise _Damaged(f"{path / DESCRIPTION}: {_reason(error)}") from error
+
+    weights = np.empty(network.size, np.float32)
+    for parameter in network.parameters:
+        name = f"{parameter.key}.npy"
+        parameter.view(weights)[...] = _array(path, name, checksums, parameter.shape)
+    history = _history(path, checksums)
+    state = None
+    if with_state:
+        rule, averaging = description.settings.training.rule(), description.settings.training.average > 0
+        shapes = {"parameters": (network.size,), "moments": (rule.moments, network.size)}
+        shapes |= {"average": (network.size,)} if averaging else {}
+        arrays = {n: _array(path, f"{CHECKPOINT}/{n}.npy", checksums, shape) for n, shape in shapes.items()}
+        state = State(arrays["parameters"], arrays["moments"], arrays.get("average"))
+    return Saved(description, network, weights, history, state)
+
+
+def _reason(error: Exception) -> str:
+    return f"lacks {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _content(path: Path, name: str, limit: int) -> bytes:
+    """Return what a file holds, wherever a writer has put it, if it is a plain file of at most ``limit`` bytes."""
+    for file in (path / _COMMIT / name, path / name):
+        if file.is_file():
+            try:
+                with file.open("rb") as stream:
+                    content = stream.read(limit + 1)
+            except FileNotFoundError:  # moved into place meanwhile
+                continue
+            if len(content) > limit:
+                raise _Damaged(f"{file} is larger than the {limit} bytes it can have")
+            return content
+    raise _Damaged(f"{path / name} is missing")
+
+
+def _checked(path: Path, name: str, checksums: dict[str, str], limit: int) -> bytes:
+    content = _content(path, name, limit)
+    if name not in checksums:
+        raise _Damaged(f"{path / DESCRIPTION}: has no checksum of {name}")
+    if hashlib.sha256(content).hexdigest() != checksums[name]:
+        raise _Damaged(f"{path / name} is damaged: its checksum is not the one in {DESCRIPTION}")
+    return content
+
+
+def _document(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION
+    try:
+        document = json.loads(_content(path, DESCRIPTION, _MAX_TEXT))
+    except (ValueError, RecursionError) as error:
+        raise _Damaged(f"{file} is damaged: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("sha256"), dict):
+        raise _Damaged(f"{file} describes no network")
+    if document.get("format") != FORMAT:
+        raise _Damaged(f"{file} has format {document.get('format')!r}; this version of lenet reads format {FORMAT}")
+    return document
+
+
+def _description(document: dict[str, Any]) -> Description:
+    """Check the types of what was read."""
+    values = {field.name: document[field.name] for field in fields(Description)}
+    values["settings"] = Settings.from_dict(values["settings"])
+    for name in ("height", "width", "classes", "train_images", "validation_images"):
+        if not isinstance(values[name], int) or not 0 <= values[name] < 1 << 31:
+            raise ValueError(f"{name} cannot be {values[name]!r}")
+    if values["height"] > 4096 or values["width"] > 4096 or not 2 <= values["classes"] <= 256:
+        raise ValueError(f"images of {values['height']} x {values['width']} pixels in {values['classes']} classes")
+    for name in ("dataset", "backend", "device", "executor"):
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} cannot be {values[name]!r}")
+    if not isinstance(values["dataset_source"], str | None):
+        raise ValueError(f"dataset_source cannot be {values['dataset_source']!r}")
+    for name in ("dataset_sha256", "versions"):
+        if not isinstance(values[name], dict):
+            raise ValueError(f"{name} cannot be {values[name]!r}")
+    return Description(**values)
+
+
+def _array(path: Path, name: str, checksums: dict[str, str], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read one array and check that it is what the network has there."""
+    expected = np.empty(0, np.float32).itemsize * int(np.prod(shape))
+    content = _checked(path, name, checksums, expected + 4096)
+    try:
+        array: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
+        raise _Damaged(f"{path / name} is not an array: {error}") from error
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float32:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise _Damaged(f"{path / name} holds {found}, the network has float32 {shape} there")
+    if not np.isfinite(array).all():
+        raise _Damaged(f"{path / name} holds numbers that are not finite")
+    return array
+
+
+def _history(path: Path, checksums: dict[str, str]) -> tuple[EpochRecord, ...]:
+    text = _checked(path, HISTORY, checksums, _MAX_TEXT).decode("utf-8", errors="replace")
+    try:
+        return tuple(_record(row) for row in csv.DictReader(io.StringIO(text)))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise _Damaged(f"{path / HISTORY} is damaged: {_reason(error)}") from error
+
+
+def _record(row: dict[str, str]) -> EpochRecord:
+    values: dict[str, Any] = {name: float(value) for name, value in row.items() if value}
+    if not all(map(isfinite, values.values())):
+        raise ValueError("it has numbers that are not finite")
+    values["epoch"] = int(values["epoch"])
+    return EpochRecord(**values)
