@@ -14,11 +14,11 @@ def draw(history: Sequence[EpochRecord]) -> bytes:
     epochs = [record.epoch for record in history]
     marker = "o" if len(history) == 1 else None
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    cost, error = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    cost, error = figure.subplots(1, 2)
     cost.plot(epochs, [record.cost for record in history], color="#0072b2", marker=marker)
     cost.set(title="Cost on the training batches", xlabel="epoch", ylabel="mean cross-entropy (nats)", yscale="log")
 
-    lines = {
+    lines: dict[str, tuple[str, list[float | None]]] = {
         "training": ("#0072b2", [record.train_accuracy for record in history]),
         "validation": ("#009e73", [record.validation_accuracy for record in history]),
         "test": ("#d55e00", [record.test_accuracy for record in history]),
