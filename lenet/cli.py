@@ -189,6 +189,7 @@ def _train(
     validation: int,
 ) -> int:
     """Train with the settings at hand, report, and return the exit code."""
+    import numpy as np
     from rich.console import Console
 
     from lenet import terminal, training
@@ -243,6 +244,7 @@ def _train(
         console, len(dataset.train_labels), done + 1, last, validation=len(dataset.validation_labels) > 0
     )
     record = None
+    np.seterr(over="ignore", invalid="ignore")  # a run that diverges is told by its cost, in one line
     try:
         with lines:
             for record in training.train(executor, dataset, path, description, resume=saved, watch=lines.watch):

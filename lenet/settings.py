@@ -92,7 +92,7 @@ class TrainingSettings:
         _check_integer("epochs", self.epochs, 1, 1_000_000)
         _check_integer("batch_size", self.batch_size, 1, 1_000_000)
         _check_choice("optimizer", self.optimizer, Optimizer)
-        _check_number("learning_rate", self.learning_rate, 1e-12, 1e12)
+        _check_number("learning_rate", self.learning_rate, 1e-12, 1e38)
         _check_choice("schedule", self.schedule, Schedule)
         _check_integer("warmup", self.warmup, 0, 1_000_000_000)
         for name in ("average", "momentum", "beta1", "beta2"):
