@@ -140,7 +140,7 @@ class Settings:
     distortion: DistortionSettings = DistortionSettings()
 
     @classmethod
-    def from_dict(cls, tables: Mapping[str, Any], where: str = "settings") -> "Settings":
+    def from_dict(cls, tables: Any, where: str = "settings") -> "Settings":
         """Build settings from nested tables; what they leave out has its default.
 
         Raises
@@ -148,6 +148,8 @@ class Settings:
         UsageError
             For an unknown section or setting, a wrong type or a value out of range.
         """
+        if not isinstance(tables, Mapping):
+            raise UsageError(f"{where}: not sections of settings but {tables!r}")
         known = {section.name: section for section in fields(cls)}
         sections = {}
         for name, table in tables.items():
