@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,9 @@ RESULTS = Path(__file__).parent / "results"
 
 def run(recipe: str, seed: int, validation: int, path: Path) -> dict[str, Any]:
     """Train once and return what was reached."""
-    command = [sys.executable, "-m", "lenet", "train", "--settings", recipe, "--seed", str(seed), "--path", str(path)]
-    started = time.perf_counter()
-    subprocess.run([*command, "--validation", str(validation)], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - started
+    options = ["--settings", recipe, "--seed", str(seed), "--path", str(path), "--validation", str(validation)]
+    command = [sys.executable, "-m", "lenet", "train", "--threads", "1", *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     saved = storage.load(path)
     last = saved.history[-1]
     return {
@@ -40,7 +39,6 @@ def run(recipe: str, seed: int, validation: int, path: Path) -> dict[str, Any]:
         "test_accuracy": None if validation else last.test_accuracy,
         "train_accuracy": last.train_accuracy,
         "epochs": last.epoch,
-        "seconds": seconds,
         "training_seconds": sum(record.seconds for record in saved.history),
         "settings": saved.description.settings.to_dict(),
         "device": saved.description.device,
@@ -53,14 +51,16 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--validation", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
     options = parser.parse_args()
 
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in options.seeds:
-            for recipe in options.recipes:
-                path = Path(folder) / f"{Path(recipe).stem}-{seed}"
-                runs.append(run(recipe, seed, options.validation, path))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        waiting = [
+            pool.submit(run, recipe, seed, options.validation, Path(folder) / f"{Path(recipe).stem}-{seed}")
+            for seed in options.seeds
+            for recipe in options.recipes
+        ]
+        runs = [each.result() for each in waiting]
 
     measure = "validation_accuracy" if options.validation else "test_accuracy"
     print(f"{measure.replace('_', ' ')}, %: mean, standard deviation, each of the seeds {options.seeds}")
@@ -68,9 +68,8 @@ def main() -> None:
         mine = [r for r in runs if r["recipe"] == Path(recipe).stem]
         shares = [100 * r[measure] for r in mine]
         spread = statistics.stdev(shares) if len(shares) > 1 else float("nan")
-        seconds = statistics.median(r["seconds"] for r in mine)
         each = " ".join(f"{share:.2f}" for share in shares)
-        print(f"{Path(recipe).stem:24} {statistics.mean(shares):.3f} ± {spread:.3f}   {each}   {seconds:.0f} s a run")
+        print(f"{Path(recipe).stem:24} {statistics.mean(shares):.3f} ± {spread:.3f}   {each}")
 
     RESULTS.mkdir(exist_ok=True)
     kind = "validation" if options.validation else "test"
