@@ -154,14 +154,14 @@ class Settings:
         sections = {}
         for name, table in tables.items():
             if name not in known:
-                raise UsageError(f"{where}: no section [{name}]; there are {_listed(known)}")
+                raise UsageError(f"{where}: no section [{_quoted(name)}]; there are {_listed(known)}")
             if not isinstance(table, Mapping):
                 raise UsageError(f"{where}: {name} is not a section; write [{name}]")
             kind: Any = type(known[name].default)
             unknown = set(table) - {setting.name for setting in fields(kind)}
             if unknown:
                 settings = _listed(setting.name for setting in fields(kind))
-                raise UsageError(f"{where}: [{name}] has no setting {_listed(unknown)}; there are {settings}")
+                raise UsageError(f"{where}: [{name}] has no setting {_listed(map(_quoted, unknown))}; there are {settings}")
             try:
                 values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
                 sections[name] = kind(**values)
@@ -222,9 +222,13 @@ def load(name_or_file: str) -> Settings:
             ) from None
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with too many digits
         raise UsageError(f"{name_or_file}: not a valid TOML file: {error}") from None
     return Settings.from_dict(tables, where=name_or_file)
+
+
+def _quoted(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _listed(names: Any) -> str:

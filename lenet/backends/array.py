@@ -189,8 +189,10 @@ class ArrayBackend(Backend):
                 parameters -= learning_rate * v
             case Adam(beta1, beta2, epsilon):
                 m, v = moments
-                m += (1 - beta1) * (gradients - m)
-                v += (1 - beta2) * (gradients * gradients - v)
+                m *= beta1
+                m += (1 - beta1) * gradients
+                v *= beta2
+                v += (1 - beta2) * (gradients * gradients)
                 parameters -= learning_rate * (m / correction1) / (self.xp.sqrt(v / correction2) + epsilon)
         if average is not None:
             average += (1 - average_decay) * (parameters - average)

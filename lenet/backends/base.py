@@ -8,7 +8,9 @@ Conventions, for all primitives:
   the temporaries of plain array code, allocates nothing in steady state: workspaces belong to the backend.
 * Arrays are C-contiguous. Activations are (N, C, H, W) or (N, D) in ``backend.dtype``; kernels are (E, R, S), one for
   each connection; labels and indices int32; images uint8. The letters are explained in `lenet.specs`.
-* Reductions run in a fixed order: the same inputs give the same bits, whatever the number of threads.
+* Reductions run in a fixed order: the same inputs give the same bits, whatever the number of threads. (NumPy's own
+  matrix products keep that promise on one thread of its BLAS, which is what the command line gives them.)
+* NaN passes through: a run that diverges is seen in its losses.
 * No randomness: what is random is drawn on the host (`lenet.streams`) and passed in.
 """
 
