@@ -161,7 +161,9 @@ class Settings:
             unknown = set(table) - {setting.name for setting in fields(kind)}
             if unknown:
                 settings = _listed(setting.name for setting in fields(kind))
-                raise UsageError(f"{where}: [{name}] has no setting {_listed(map(_quoted, unknown))}; there are {settings}")
+                raise UsageError(
+                    f"{where}: [{name}] has no setting {_listed(map(_quoted, unknown))}; there are {settings}"
+                )
             try:
                 values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
                 sections[name] = kind(**values)

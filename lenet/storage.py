@@ -1,9 +1,9 @@
 """The saved network: a folder of plain arrays with their history, written so that no crash can spoil it.
 
 Writing is a redo log within the folder. All new files go to ``.next/``, flushed to disk; renaming it to ``.commit/`` is
-the moment of truth; then each file moves into place. A reader looks into ``.commit/`` first, so whenever a process dies,
-the folder holds the old network or the new one, never a mixture. A reader that meets a writer sees checksums that do
-not match, and reads again.
+the moment of truth; then each file moves into place. A reader looks into ``.commit/`` first, so whenever a process
+dies, the folder holds the old network or the new one, never a mixture. A reader that meets a writer sees checksums that
+do not match, and reads again.
 """
 
 import csv
@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 _NEXT, _COMMIT = ".next", ".commit"
 _MAX_TEXT = 64 << 20  # bytes of a network.json or history.csv that is believed
+_MAX_HEADER = 4096  # bytes of an .npy file before its numbers
 _ATTEMPTS = 5  # readings, in case a writer is at work
 
 
@@ -106,14 +107,14 @@ def save(
     Raises
     ------
     LenetError
-        When the folder cannot be written; it then still holds what it held.
+        When the folder cannot be written; it then still holds the old network, or already the new one, whole.
     """
     network = description.network()
     files = {f"{p.key}.npy": _npy(p.view(state.weights)) for p in network.parameters}
     files[HISTORY] = _history_csv(history)
     if curves is not None:
         files[CURVES] = curves
-    for name, array in asdict(state).items():
+    for name, array in vars(state).items():
         if array is not None:
             files[f"{CHECKPOINT}/{name}.npy"] = _npy(array)
     files[DESCRIPTION] = _description_json(description, network, history, files)
@@ -122,7 +123,10 @@ def save(
         _finish(path)
         _write(path, files)
         _finish(path)
+        for name in {CURVES, f"{CHECKPOINT}/average.npy"} - files.keys():  # what only the old network had
+            (path / name).unlink(missing_ok=True)
     except OSError as error:
+        shutil.rmtree(path / _NEXT, ignore_errors=True)
         raise LenetError(f"cannot save in {path}: {error.strerror or error}") from error
 
 
@@ -145,14 +149,9 @@ def _finish(path: Path) -> None:
     """Complete a committed save, and remove what one that never got so far has left."""
     commit = path / _COMMIT
     if commit.is_dir():
-        if (commit / DESCRIPTION).exists():  # it moves last: until then, drop what only the old network had
-            listed = json.loads((commit / DESCRIPTION).read_bytes())["sha256"]
-            for name in {CURVES, f"{CHECKPOINT}/average.npy"} - set(listed):
-                (path / name).unlink(missing_ok=True)
         (path / CHECKPOINT).mkdir(exist_ok=True)
-        for source in sorted(commit.rglob("*"), key=lambda file: file.name == DESCRIPTION):
-            if source.is_file():
-                source.replace(path / source.relative_to(commit))
+        for source in [file for file in commit.rglob("*") if file.is_file()]:
+            source.replace(path / source.relative_to(commit))
         _flush(path / CHECKPOINT)
         _flush(path)
         shutil.rmtree(commit)
@@ -171,7 +170,7 @@ def _flush(folder: Path) -> None:
 
 def _npy(array: NDArray[Any]) -> bytes:
     content = io.BytesIO()
-    np.save(content, np.ascontiguousarray(array), allow_pickle=False)
+    np.save(content, np.ascontiguousarray(array, np.float32), allow_pickle=False)
     return content.getvalue()
 
 
@@ -192,21 +191,31 @@ def _description_json(
     document = {"format": FORMAT, **asdict(description)}
     document["settings"] = description.settings.to_dict()
     document["preprocessing"] = "pixel / 255"
-    document["layers"] = [
-        {"parameter": parameter.key, "shape": list(parameter.shape), "dtype": "float32"}
-        for parameter in network.parameters
-    ]
+    document["layers"] = _layer_table(network)
     document["result"] = asdict(history[-1]) if history else None
     document["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _layer_table(network: Network) -> list[dict[str, Any]]:
+    return [{"parameter": p.key, "shape": list(p.shape), "dtype": "float32"} for p in network.parameters]
 
 
 # reading ---------------------------------------------------------------------------------------------------------
 
 
 def is_network(path: Path) -> bool:
-    """Whether the folder holds a network, sound or not."""
-    return (path / _COMMIT / DESCRIPTION).exists() or (path / DESCRIPTION).exists()
+    """Whether the folder holds a network, sound or not.
+
+    Raises
+    ------
+    LenetError
+        When the folder cannot be looked into.
+    """
+    try:
+        return (path / _COMMIT / DESCRIPTION).exists() or (path / DESCRIPTION).exists()
+    except OSError as error:
+        raise LenetError(f"{path}: {error.strerror}") from error
 
 
 def load(path: Path = PRETRAINED, *, with_state: bool = False) -> Saved:
@@ -230,7 +239,7 @@ def load(path: Path = PRETRAINED, *, with_state: bool = False) -> Saved:
         except _Damaged as error:
             damage = error
         except OSError as error:
-            damage = _Damaged(f"{error.filename}: {error.strerror}")
+            damage = _Damaged(f"{error.filename or path}: {error.strerror or error}")
         time.sleep(0.02 * attempt)
     raise LenetError(f"{damage}; the network in {path} cannot be used (lenet train --overwrite makes a new one)")
 
@@ -241,16 +250,18 @@ def _load(path: Path, with_state: bool) -> Saved:
     try:
         description = _description(document)
         network = description.network()
+        if document["layers"] != _layer_table(network):
+            raise ValueError("its layers are not those of its settings")
     except (UsageError, KeyError, TypeError, ValueError) as error:
         raise _Damaged(f"{path / DESCRIPTION}: {_reason(error)}") from error
 
-    weights = np.empty(network.size, np.float32)
-    for parameter in network.parameters:
-        name = f"{parameter.key}.npy"
-        parameter.view(weights)[...] = _array(path, name, checksums, parameter.shape)
+    # Only what was read is put together: a description may speak of more weights than any memory holds.
+    weights = np.concatenate([_array(path, f"{p.key}.npy", checksums, p.shape).ravel() for p in network.parameters])
     history = _history(path, checksums)
     state = None
     if with_state:
+        if not any((folder / CHECKPOINT / "parameters.npy").exists() for folder in (path / _COMMIT, path)):
+            raise LenetError(f"{path / CHECKPOINT} is missing: this network answers, but its training cannot go on")
         rule, averaging = description.settings.training.rule(), description.settings.training.average > 0
         shapes = {"parameters": (network.size,), "moments": (rule.moments, network.size)}
         shapes |= {"average": (network.size,)} if averaging else {}
@@ -269,12 +280,12 @@ def _content(path: Path, name: str, limit: int) -> bytes:
         if file.is_file():
             try:
                 with file.open("rb") as stream:
-                    content = stream.read(limit + 1)
+                    size = os.fstat(stream.fileno()).st_size
+                    if size > limit:
+                        raise _Damaged(f"{file} is larger than the {limit} bytes it can have")
+                    return stream.read(size)
             except FileNotFoundError:  # moved into place meanwhile
                 continue
-            if len(content) > limit:
-                raise _Damaged(f"{file} is larger than the {limit} bytes it can have")
-            return content
     raise _Damaged(f"{path / name} is missing")
 
 
@@ -304,33 +315,28 @@ def _description(document: dict[str, Any]) -> Description:
     """Check the types of what was read."""
     values = {field.name: document[field.name] for field in fields(Description)}
     values["settings"] = Settings.from_dict(values["settings"])
-    for name in ("height", "width", "classes", "train_images", "validation_images"):
-        if not isinstance(values[name], int) or not 0 <= values[name] < 1 << 31:
-            raise ValueError(f"{name} cannot be {values[name]!r}")
-    if values["height"] > 4096 or values["width"] > 4096 or not 2 <= values["classes"] <= 256:
-        raise ValueError(f"images of {values['height']} x {values['width']} pixels in {values['classes']} classes")
-    for name in ("dataset", "backend", "device", "executor"):
-        if not isinstance(values[name], str):
-            raise ValueError(f"{name} cannot be {values[name]!r}")
-    if not isinstance(values["dataset_source"], str | None):
-        raise ValueError(f"dataset_source cannot be {values['dataset_source']!r}")
-    for name in ("dataset_sha256", "versions"):
-        if not isinstance(values[name], dict):
-            raise ValueError(f"{name} cannot be {values[name]!r}")
+    for field in fields(Description):
+        value = values[field.name]
+        if field.type is int:
+            valid = type(value) is int and 0 <= value < 1 << 31
+        elif field.type == dict[str, str]:
+            valid = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+        else:
+            valid = isinstance(value, field.type)  # type: ignore[arg-type]
+        if not valid:
+            raise ValueError(f"{field.name} cannot be {value!r}")
     return Description(**values)
 
 
 def _array(path: Path, name: str, checksums: dict[str, str], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read one array and check that it is what the network has there."""
-    expected = np.empty(0, np.float32).itemsize * int(np.prod(shape))
-    content = _checked(path, name, checksums, expected + 4096)
+    content = _checked(path, name, checksums, 4 * prod(shape) + _MAX_HEADER)
     try:
-        array: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
-        raise _Damaged(f"{path / name} is not an array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float32:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise _Damaged(f"{path / name} holds {found}, the network has float32 {shape} there")
+        array: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # the header is a Python literal: forged ones raise almost anything
+        raise _Damaged(f"{path / name} is not an array") from error
+    if array.shape != shape or array.dtype != np.float32:
+        raise _Damaged(f"{path / name} holds {array.dtype} {array.shape}, the network has float32 {shape} there")
     if not np.isfinite(array).all():
         raise _Damaged(f"{path / name} holds numbers that are not finite")
     return array
@@ -348,5 +354,5 @@ def _record(row: dict[str, str]) -> EpochRecord:
     values: dict[str, Any] = {name: float(value) for name, value in row.items() if value}
     if not all(map(isfinite, values.values())):
         raise ValueError("it has numbers that are not finite")
-    values["epoch"] = int(values["epoch"])
+    values["epoch"] = int(row["epoch"])
     return EpochRecord(**values)

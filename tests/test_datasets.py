@@ -39,6 +39,13 @@ def test_a_damaged_installation_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         load_dataset()
 
 
+def test_a_file_lost_from_the_installation_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.setattr(datasets.resources, "files", lambda package: tmp_path)
+    with pytest.raises(LenetError, match=r"the installed MNIST is damaged .* lacks .*; install lenet again"):
+        load_dataset()
+
+
 def test_a_folder(tmp_path: Path) -> None:
     dataset = load_dataset(make(tmp_path / "mine"))
     assert dataset.name == "mine"
@@ -85,6 +92,34 @@ def test_what_does_not_go_together(tmp_path: Path, file: str, array: np.ndarray,
     assert "\n" not in str(caught.value)
 
 
+def test_swapped_files_are_called_that(tmp_path: Path) -> None:
+    folder = make(tmp_path / "mine")
+    images, labels = (folder / FILES[2]).read_bytes(), (folder / FILES[3]).read_bytes()
+    (folder / FILES[2]).write_bytes(labels)
+    (folder / FILES[3]).write_bytes(images)
+    with pytest.raises(LenetError, match=f"{FILES[2]} holds labels and {FILES[3]} images: they are swapped"):
+        load_dataset(folder)
+
+
+def test_an_error_names_the_file_that_was_read(tmp_path: Path) -> None:
+    folder = make(tmp_path / "mine", **{FILES[1]: np.zeros(12, np.float32)})
+    packed = folder / "train-labels.idx1-ubyte.gz"
+    packed.write_bytes(gzip.compress((folder / FILES[1]).read_bytes()))
+    (folder / FILES[1]).unlink()
+    with pytest.raises(LenetError, match=str(packed)):
+        load_dataset(folder)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), PermissionError(13, "Permission denied")])
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def refuse(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(LenetError, match=f"{tmp_path}: {error.strerror}; a data set is a folder with"):
+        load_dataset(tmp_path)
+
+
 def test_empty_files(tmp_path: Path) -> None:
     images, labels = np.zeros((0, 16, 20), np.uint8), np.zeros(0, np.uint8)
     with pytest.raises(LenetError, match="holds no images"):
@@ -104,6 +139,19 @@ def test_hold_out_moves_images_with_their_labels(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(held.validation_images, hold_out(dataset, 10).validation_images)
     np.testing.assert_array_equal(hold_out(dataset, 0).train_images, dataset.train_images)
+
+
+def test_hold_out_is_the_same_for_ever(tmp_path: Path) -> None:
+    dataset = load_dataset(make(tmp_path / "mine", count=40))
+    drawn = np.random.Philox(key=np.array([0, 4 << 32], np.uint64)).random_raw(40)  # stream 4 of seed 0
+    chosen = np.sort(np.argsort(drawn)[:7])
+    np.testing.assert_array_equal(hold_out(dataset, 7).validation_images, dataset.train_images[chosen])
+
+
+def test_hold_out_does_not_change_the_number_of_classes(tmp_path: Path) -> None:
+    for only in range(12):  # one image of the last class: held out, for some of these
+        labels = np.where(np.arange(12) == only, 3, 0).astype(np.uint8)
+        assert hold_out(load_dataset(make(tmp_path / "mine", **{FILES[1]: labels})), 6).classes == 4
 
 
 @pytest.mark.parametrize("count", [-1, 12, 1000])

@@ -104,6 +104,25 @@ def test_ranges_are_filled_and_not_left() -> None:
     np.testing.assert_allclose(shifts.std(axis=0), 2.5 / np.sqrt(3), rtol=0.02)
 
 
+def test_turned_and_enlarged_about_the_center_then_shifted() -> None:
+    height, width = 28, 20
+    settings = DistortionSettings(shift=2.5, zoom=0.15, rotation=12.0)
+    transforms = draw_transforms(settings, 1, 1, 20_000, height, width)
+    assert transforms is not None
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    forward = np.linalg.inv(transforms[:, :, :2].astype(np.float64))  # where the content goes
+    shift = np.einsum("nij,nj->ni", forward, center - transforms[:, :, 2]) - center  # were it shifted first: 2.5 * zoom
+    zoom = np.sqrt(np.linalg.det(forward))
+    np.testing.assert_allclose(forward @ forward.transpose(0, 2, 1), zoom[:, None, None] ** 2 * np.eye(2), atol=1e-6)
+    degrees = np.rad2deg(np.arctan2(forward[:, 1, 0], forward[:, 0, 0]))
+    for drawn, middle, reach in ((shift[:, 0], 0, 2.5), (shift[:, 1], 0, 2.5), (zoom, 1, 0.15), (degrees, 0, 12.0)):
+        assert np.abs(drawn - middle).max() == pytest.approx(reach, rel=0.002)
+        assert np.abs(drawn - middle).max() <= reach + 2e-5
+        assert drawn.mean() == pytest.approx(middle, abs=0.03 * reach)
+    drawn = np.column_stack([shift, zoom, degrees])
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.03  # each drawn by itself
+
+
 def test_streams() -> None:
     one = draw(count=9, shift=1.0)
     np.testing.assert_array_equal(one, draw(count=9, shift=1.0))

@@ -79,27 +79,23 @@ def load_dataset(directory: Path | None = None) -> Dataset:
         When a file is missing or damaged, or the four do not go together.
     """
     if directory is None:
-        with resources.as_file(resources.files("lenet.data") / "mnist") as folder:
-            dataset = _load(folder, "MNIST", None)
+        try:
+            with resources.as_file(resources.files("lenet.data") / "mnist") as folder:
+                dataset = _load(folder, "MNIST", None)
+        except LenetError as error:
+            raise LenetError(f"the installed MNIST is damaged ({error}); install lenet again") from error
         damaged = [name for name in FILES if dataset.sha256[name] != MNIST_SHA256[name]]
         if damaged:
             raise LenetError(f"the installed MNIST is damaged ({', '.join(damaged)}); install lenet again")
         return dataset
-    if not directory.is_dir():
-        raise LenetError(
-            f"{directory} is {'not a folder' if directory.exists() else 'not there'}; --data takes a folder"
-        )
     return _load(directory, directory.resolve().name, directory)
 
 
 def _load(folder: Path, name: str, source: Path | None) -> Dataset:
-    paths = {file: _find(folder, file) for file in FILES}
-    missing = [file for file, path in paths.items() if path is None]
-    if missing:
-        raise LenetError(f"{folder} lacks {', '.join(missing)} (plain or .gz)")
-    contents = {file: read_idx(path) for file, path in paths.items() if path is not None}
-    train_images, train_labels = _pair(folder, contents, FILES[0], FILES[1])
-    test_images, test_labels = _pair(folder, contents, FILES[2], FILES[3])
+    paths = _find(folder)
+    contents = {file: read_idx(path) for file, path in paths.items()}
+    train_images, train_labels = _pair(paths, contents, FILES[0], FILES[1])
+    test_images, test_labels = _pair(paths, contents, FILES[2], FILES[3])
     if train_images.shape[1:] != test_images.shape[1:]:
         raise LenetError(
             f"{folder}: training images are {_size(train_images)} pixels, test images {_size(test_images)}"
@@ -117,35 +113,48 @@ def _load(folder: Path, name: str, source: Path | None) -> Dataset:
     )
     if test_labels.max() >= dataset.classes:
         raise LenetError(
-            f"{folder / FILES[3]}: label {test_labels.max()} does not occur in training, "
+            f"{paths[FILES[3]]}: label {test_labels.max()} does not occur in training, "
             f"whose labels are 0 to {dataset.classes - 1}"
         )
     return dataset
 
 
-def _find(folder: Path, file: str) -> Path | None:
-    """Return the path of a file under one of its usual names."""
-    dotted = file.replace("-idx", ".idx")
-    candidates = (folder / (name + suffix) for name in (file, dotted) for suffix in ("", ".gz"))
-    return next((path for path in candidates if path.exists()), None)
+def _find(folder: Path) -> dict[str, Path]:
+    """Return the path of each of the four files, under one of its usual names."""
+    try:
+        present = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise LenetError(f"{folder}: {error.strerror}; a data set is a folder with {', '.join(FILES)}") from error
+    paths = {}
+    for file in FILES:
+        names = [name + suffix for name in (file, file.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+        if found := [name for name in names if name in present]:
+            paths[file] = folder / found[0]
+    missing = [file for file in FILES if file not in paths]
+    if missing:
+        raise LenetError(f"{folder} lacks {', '.join(missing)} (plain or .gz)")
+    return paths
 
 
 def _pair(
-    folder: Path, contents: dict[str, IdxFile], image_file: str, label_file: str
+    paths: dict[str, Path], contents: dict[str, IdxFile], image_file: str, label_file: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Return images and labels that go together."""
     images, labels = contents[image_file].array, contents[label_file].array
+    image_path, label_path = paths[image_file], paths[label_file]
+    if images.ndim == 1 and labels.ndim == 3:
+        raise LenetError(f"{image_path} holds labels and {label_path.name} images: they are swapped")
     if images.ndim != 3 or images.dtype != np.uint8:
-        raise LenetError(f"{folder / image_file}: holds {_kind(images)}, not images (3 dimensions of bytes)")
+        raise LenetError(f"{image_path}: holds {_kind(images)}, not images (3 dimensions of bytes)")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise LenetError(f"{folder / label_file}: holds {_kind(labels)}, not labels (1 dimension of whole numbers)")
+        raise LenetError(f"{label_path}: holds {_kind(labels)}, not labels (1 dimension of whole numbers)")
     if len(images) != len(labels):
-        raise LenetError(f"{folder}: {image_file} has {len(images)} images, {label_file} {len(labels)} labels")
+        raise LenetError(f"{image_path} has {len(images)} images, {label_path.name} {len(labels)} labels")
     if images.size == 0:
-        raise LenetError(f"{folder / image_file}: holds no images")
+        raise LenetError(f"{image_path}: holds no images")
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         raise LenetError(
-            f"{folder / label_file}: labels run from {labels.min()} to {labels.max()}, not within 0..{MAX_CLASSES - 1}"
+            f"{label_path}: labels run from {labels.min()} to {labels.max()}, not within 0..{MAX_CLASSES - 1}"
         )
     return images, labels.astype(np.int32)
 

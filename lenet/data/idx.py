@@ -71,7 +71,7 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> IdxFile:
     shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
     expected = prod(shape) * dtype.itemsize
     declared = f"{' x '.join(map(str, shape))} elements of {dtype.itemsize} bytes"
-    if expected > MAX_BYTES:
+    if dtype.itemsize * prod(max(size, 1) for size in shape) > MAX_BYTES:  # NumPy bounds an empty array likewise
         raise LenetError(f"{path}: its header declares {declared}, more than {MAX_BYTES} bytes")
     body = bytearray()
     while len(body) <= expected and (chunk := file.read(min(CHUNK, expected + 1 - len(body)))):
