@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 ACCURACY_MISSED = 4
 
+SLOW_START = 4.0  # seconds after which the user is told that it was the compiler, and only this time
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
@@ -189,6 +191,8 @@ def _train(
     validation: int,
 ) -> int:
     """Train with the settings at hand, report, and return the exit code."""
+    import time
+
     import numpy as np
     from rich.console import Console
 
@@ -200,6 +204,7 @@ def _train(
     from lenet.lenet5 import lenet5
     from lenet.storage import Description
 
+    started = time.monotonic()
     if saved:
         validation = saved.description.validation_images
     if saved and device is None and backend_name is None:
@@ -240,15 +245,19 @@ def _train(
     console = Console(stderr=True)
     with console.status("preparing the kernels (compiled once, then cached) ..."):
         self_check(executor)
+    if time.monotonic() - started > SLOW_START:
+        seconds = time.monotonic() - started
+        console.print(f"kernels   compiled in {seconds:.0f} s; later runs begin at once", highlight=False)
     lines = terminal.EpochLines(
         console, len(dataset.train_labels), done + 1, last, validation=len(dataset.validation_labels) > 0
     )
-    record = None
+    record, trained = None, 0.0
     np.seterr(over="ignore", invalid="ignore")  # a run that diverges is told by its cost, in one line
     try:
         with lines:
             for record in training.train(executor, dataset, path, description, resume=saved, watch=lines.watch):
                 lines.finish(record)
+                trained += record.seconds
                 if training.on_plateau(record, dataset.classes):
                     lines.warn("still no better than chance; another --seed, a lower --lr or a longer warmup may help")
     except KeyboardInterrupt:
@@ -261,6 +270,7 @@ def _train(
         terminal.aligned(
             {
                 "test": f"{terminal.percent(record.test_accuracy)} of {len(dataset.test_labels):,} test images right",
+                "time": f"{trained:.1f} s of training, {time.monotonic() - started:.1f} s in all",
                 "saved": f"{path}  (network.json, weights, history.csv, curves.png)",
                 "next": f"lenet test --path {path}",
             }

@@ -113,6 +113,7 @@ class EpochLines:
             f"{self._images / record.seconds:>9,.0f} {clock(self._finished[-1]):>6}"
         )
         self._epoch += 1
+        self._bar.update(self._task, visible=self._epoch <= self._last)
         self._restart()
 
     def warn(self, message: str) -> None:

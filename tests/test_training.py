@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lenet.storage import Description, EpochRecord
 
 from lenet import storage
 from lenet.backends import get
@@ -15,6 +14,7 @@ from lenet.errors import LenetError
 from lenet.executors import Executor, choose
 from lenet.lenet5 import lenet5
 from lenet.settings import Settings
+from lenet.storage import Description, EpochRecord
 from lenet.streams import Purpose, permutation, stream
 from lenet.training import first_state, on_plateau, plan_epoch, train
 

@@ -43,7 +43,7 @@ def self_check(executor: Executor) -> None:
         losses, _ = each.evaluate(samples)
         outcomes.append([np.array(cost), losses, each.predict(images), each.read().weights - weights])
     for name, ours, reference in zip(("cost", "losses", "logits", "weights"), *outcomes, strict=True):
-        error = np.linalg.norm(ours - reference) / max(np.linalg.norm(reference), 1e-6)
+        error = float(np.linalg.norm(ours - reference)) / max(float(np.linalg.norm(reference)), 1e-6)
         if not error <= TOLERANCE:  # also when it is NaN
             raise DeviceUnusable(
                 f"{executor.backend.device} computes wrong {name} (off by {error:.1e} of their norm in a small "

@@ -185,7 +185,7 @@ def _connections(layer: Layer) -> Connections:
 def _aligned(count: int, dtype: type = np.float32) -> NDArray[Any]:
     """Return zeros that begin a cache line."""
     size = np.dtype(dtype).itemsize
-    room = np.zeros(count + 64 // size, dtype)
+    room: NDArray[Any] = np.zeros(count + 64 // size, dtype)
     start = -room.ctypes.data % 64 // size
     return room[start : start + count]
 

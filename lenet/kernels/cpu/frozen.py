@@ -1,13 +1,13 @@
 """Frozen objects as compile-time constants: a value whose whole content is in its Numba type.
 
 A jitted function that is handed a registered frozen dataclass is compiled for just that one, so that its numbers are
-constants to the compiler: loops have known lengths, strides are known, branches on it vanish. Compiled code is cached on
-disk under the signature, and so for each such object.
+constants to the compiler: loops have known lengths, strides are known, branches on it vanish. Compiled code is cached
+on disk under the signature, and so for each such object.
 """
 
 from typing import Any
 
-from numba.core import types
+from numba import types
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
@@ -20,7 +20,7 @@ from numba.extending import (
 )
 
 
-class Frozen(types.Type):  # type: ignore[misc]
+class Frozen(types.Type):
     """The type of one frozen object, `value`; integers among its attributes become literals."""
 
     def __init__(self, value: Any) -> None:
@@ -37,13 +37,13 @@ def register(kind: type) -> type:
     return kind
 
 
-@unbox(Frozen)  # type: ignore[untyped-decorator]
+@unbox(Frozen)
 def _unbox(kind: Frozen, value: Any, context: Any) -> Any:
     return NativeValue(context.context.get_dummy_value())
 
 
-@infer_getattr  # type: ignore[untyped-decorator]
-class _Attributes(AttributeTemplate):  # type: ignore[misc]
+@infer_getattr
+class _Attributes(AttributeTemplate):
     key = Frozen
 
     def generic_resolve(self, kind: Frozen, name: str) -> Any:
@@ -51,7 +51,7 @@ class _Attributes(AttributeTemplate):  # type: ignore[misc]
         return types.IntegerLiteral(value) if isinstance(value, int) else Frozen(value)
 
 
-@lower_getattr_generic(Frozen)  # type: ignore[untyped-decorator]
+@lower_getattr_generic(Frozen)
 def _attribute(context: Any, builder: Any, kind: Frozen, value: Any, name: str) -> Any:
     found = getattr(kind.value, name)
     return context.get_constant(types.intp, found) if isinstance(found, int) else context.get_dummy_value()

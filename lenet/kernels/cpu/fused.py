@@ -1,6 +1,6 @@
-"""Whole training steps of LeNet-5 in compiled code: tiles of 16 images go through the network while they are cached.
+"""Whole training steps of LeNet-5 in compiled code: tiles of 16 images go through the network while cached.
 
-An array of a tile is (maps, rows, columns, 16): the images are innermost, so that a vector is 16 images and every weight
+An array of a tile is (maps, rows, columns, 16): images are innermost, so that a vector is 16 images and every weight
 a scalar broadcast to them. All geometry is a `Plan`, a compile-time constant (`lenet.kernels.cpu.frozen`).
 
 Every thread runs `train` for a whole stretch of batches:
@@ -16,12 +16,11 @@ Which thread takes which tile or share changes nothing in the results.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
-from numba.core import types
+from numba import njit, types
 from numpy.typing import NDArray
 
 from lenet.kernels.cpu.frozen import register
@@ -50,8 +49,8 @@ class Block:
 class ConvStage:
     """A convolution, its squashing function and its pooling over windows of 2 x 2.
 
-    ``weight`` and ``bias`` are places in the vector of parameters, ``x``, ``slope``, ``y`` and ``dy`` in the scratch of a
-    thread: the input (C, H, W), the derivative of the pooled with respect to the plain output, later the delta
+    ``weight`` and ``bias`` are places in the vector of parameters, ``x``, ``slope``, ``y`` and ``dy`` in the scratch of
+    a thread: the input (C, H, W), the derivative of the pooled with respect to the plain output, later the delta
     (K, P, Q), the pooled output and its gradient (K, P/2, Q/2), each times 16.
     """
 
@@ -81,9 +80,10 @@ class ConvStage:
 class DenseStage:
     """A dense layer and its squashing function ("" for the output layer).
 
-    ``x`` and ``y`` are places in the scratch of a thread, (D, 16) and (K, 16); ``dx`` receives the gradient of ``x``, in
-    the record of the tile if it is another dense layer's ``delta``. ``rows`` (16, stride) and ``delta`` (K, 16) are
-    places in the record of the tile. ``below`` is the squashing function that made ``x``; "" for pooled maps.
+    ``x`` and ``y`` are places in the scratch of a thread, (D, 16) and (K, 16); ``rows`` (16, stride), the inputs image
+    by image, and ``delta`` (K, 16) are places in the record of a tile. ``below`` is the squashing function that made
+    ``x``; "" for pooled maps. The blocks say how many units, inputs, rows of weights and vectors of a row are worked at
+    once; ``step`` and ``row`` are the distances of the weights of two units and of two images in ``rows``.
     """
 
     inputs: int
@@ -266,7 +266,7 @@ def load_tile(
     places: Integers,
     scratch: Floats,
 ) -> None:
-    """Bring ``count`` images, those at start, start + 1, ... in the order, into a tile; lanes to spare repeat the last."""
+    """Bring ``count`` images, from place ``start`` in the order, into a tile; lanes to spare repeat the last."""
     size, stride = plan.height * plan.width, plan.width + 2 * BORDER
     for lane in range(LANES):
         position = start + min(lane, count - 1)

@@ -3,8 +3,9 @@
 A tile of 16 images is one vector wide. LLVM keeps a vector in one register with AVX-512, in two with AVX2, in four with
 NEON or SSE; nothing else in the code depends on the processor.
 
-A *micro-kernel* is a Python function that runs once, when code is compiled. It is handed an `Emitter` and its arguments as
-LLVM values, and its ordinary ``for`` loops unroll into a straight line of vector instructions, its lists into registers::
+A *micro-kernel* is a Python function that runs once, when code is compiled. It is handed an `Emitter` and its arguments
+as LLVM values, and its ordinary ``for`` loops unroll into a straight line of vector instructions, its lists into
+registers::
 
     @micro_kernel(lambda total, *_: total)
     def axpy_block(v, total, factor, factor_at, x, x_at):
@@ -22,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from lenet.kernels.cpu.frozen import Frozen
@@ -42,7 +44,7 @@ EXP_TERMS = 7  # of the series of 2^f, |f| <= 1/2: relative error 2e-7
 LN2 = math.log(2.0)
 
 
-class VectorType(types.Type):  # type: ignore[misc]
+class VectorType(types.Type):
     """The Numba type of a vector."""
 
     def __init__(self) -> None:

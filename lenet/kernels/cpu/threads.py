@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
-from numba.core import types
+from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -68,7 +67,7 @@ def put(typing_context: Any, control: Any, at: Any, value: Any) -> Any:
 _yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def meet(control: Control, threads: int) -> None:
     """Wait until all threads are here. The last one to come sees that all work is given out anew."""
     meeting = peek(control, MEETINGS)
