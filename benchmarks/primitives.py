@@ -2,7 +2,7 @@
 
 Run it from a checkout with the package installed, on a machine with nothing else to do::
 
-    python benchmarks/primitives.py [--batch 64] [--repeats 30] [--threads N]
+    python benchmarks/primitives.py [--batch 64] [--turns 5] [--threads N]
 
 The backends take turns, so that a machine that slows down slows both; each time is the median over the turns.
 The first run compiles the kernels and takes some seconds more.
@@ -26,8 +26,8 @@ from lenet.optimizers import Adam, hyper_table
 from lenet.settings import NetworkSettings
 
 STEPS = 10  # of the training run that is timed
-TURN = 0.01  # seconds that a job is repeated for in its turn, at least once
-SETTLE = 0.05  # seconds before each turn: threads of the other backend wait in a busy loop for about half as long
+TURN = 0.05  # seconds
+SETTLE = 0.05  # seconds before a turn: threads of the other backend wait in a busy loop for about half as long
 
 Job = Callable[[], object]
 
@@ -100,21 +100,24 @@ def other_jobs(network: Network, backend: Backend, batch: int) -> dict[str, Job]
     }
 
 
-def measure(jobs: list[Job], repeats: int) -> list[float]:
-    """Return the median seconds of each job; they take turns."""
-    for job in jobs:
-        job()  # compiles
+def seconds_a_call(job: Job) -> float:
+    """Repeat a job for one turn, at least once."""
+    start = time.perf_counter()
+    calls = 0
+    while (passed := time.perf_counter() - start) < TURN or not calls:
+        job()
+        calls += 1
+    return passed / calls
+
+
+def measure(jobs: list[Job], turns: int) -> list[float]:
+    """Return the median seconds of a call of each job; they take turns."""
     times: list[list[float]] = [[] for _ in jobs]
-    for _ in range(repeats):
+    for _ in range(turns):
         for job, seconds in zip(jobs, times, strict=True):
             time.sleep(SETTLE)
-            job()  # wakes threads and fills caches
-            start = time.perf_counter()
-            calls = 0
-            while (passed := time.perf_counter() - start) < TURN:
-                job()
-                calls += 1
-            seconds.append(passed / calls)
+            seconds_a_call(job)  # wakes threads, fills caches and, the first time, compiles
+            seconds.append(seconds_a_call(job))
     return [median(seconds) for seconds in times]
 
 
@@ -122,7 +125,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Time every primitive, NumPy beside Numba.")
     parser.add_argument("--batch", type=int, default=64, help="images a step")
-    parser.add_argument("--repeats", type=int, default=9, help="turns of each backend")
+    parser.add_argument("--turns", type=int, default=5, help="of each backend at each job")
     parser.add_argument("--threads", type=int, help="of the Numba backend")
     options = parser.parse_args()
 
@@ -134,7 +137,7 @@ def main() -> None:
         numpy_jobs, numba_jobs = (listed(network, backend, options.batch) for backend in contenders)
         for name, numpy_job in numpy_jobs.items():
             images = STEPS * options.batch if name.startswith(("train", "evaluate")) else options.batch
-            slow, fast = measure([numpy_job, numba_jobs[name]], options.repeats)
+            slow, fast = measure([numpy_job, numba_jobs[name]], options.turns)
             print(f"{name:30}{1e6 * slow / images:10.2f}{1e6 * fast / images:10.2f}{slow / fast:8.1f}")
 
 

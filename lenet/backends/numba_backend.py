@@ -68,9 +68,9 @@ class NumbaBackend(NumpyBackend):
 
     Parameters
     ----------
-    threads : into how many shares the work is divided, one for each thread; by default one for each CPU that this
-        process may use. Numba launches no more threads at once than ``NUMBA_NUM_THREADS``, by default one for each CPU.
-        The results are the same bits for every number.
+    threads : how many run a primitive together, by default one for each CPU that this process may use. There are never
+        more than Numba launches: ``NUMBA_NUM_THREADS`` in the environment, by default one for each CPU. The results
+        are the same bits for every number.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class NumbaBackend(NumpyBackend):
             self._run(EACH * out.size, distort.scale, images, rows, out)
         else:
             size = distort.scratch_size(*out.shape[2:])
-            scratch, place = self._scratch.arrays((self.threads, size), (self.threads, out.shape[3]))
+            scratch, place = self._scratch.arrays((self._launched, size), (self._launched, out.shape[3]))
             place = place.view(np.int32)
             self._run(10 * EACH * out.size, distort.resample, images, rows, transforms, out, scratch, place)
 
@@ -113,7 +113,7 @@ class NumbaBackend(NumpyBackend):
 
     def conv2d_forward(self, spec: Conv2DSpec, x: Array, weight: Array, bias: Array, out: Array) -> None:
         taps = _taps(spec)
-        (scratch,) = self._scratch.arrays((self.threads, conv2d.forward_scratch(x, out)))
+        (scratch,) = self._scratch.arrays((self._launched, conv2d.forward_scratch(x, out)))
         work = _conv2d_work(spec, len(x))
         self._run(work, conv2d.forward, x, weight.reshape(-1), bias, taps.first, taps.start, out, scratch)
 
@@ -122,7 +122,7 @@ class NumbaBackend(NumpyBackend):
     ) -> None:
         size = conv2d.backward_scratch(x, dy, weight.size)
         tiles = -(-len(x) // conv2d.TILE)
-        scratch, partial = self._scratch.arrays((self.threads, size), (tiles, weight.size + dbias.size))
+        scratch, partial = self._scratch.arrays((self._launched, size), (tiles, weight.size + dbias.size))
         self._run(
             _conv2d_work(spec, len(x)),
             conv2d.backward,

@@ -15,10 +15,12 @@ from lenet.executors.base import WATCH_SECONDS, EpochPlan, Executor, Samples, St
 from lenet.kernels.cpu import fused
 from lenet.kernels.cpu.fused import BORDER, Block, Connections, ConvStage, DenseStage, Plan
 from lenet.kernels.cpu.simd import LANES
-from lenet.kernels.cpu.threads import CONTROL, DONE, STOP
+from lenet.kernels.cpu.threads import ABANDON, CONTROL, DONE, STOP
 from lenet.layers import Activation, Conv2D, Dense, Layer, Pool2D
 from lenet.network import Network
 from lenet.optimizers import Adam, GradientDescent, Momentum, Rule
+
+FEW = 128  # images that are answered before other threads would have been started
 
 
 def vector_registers() -> int:
@@ -80,6 +82,7 @@ class _Planner:
         last = self._dense(output, None, sixth.y, a6.spec.kind)
         convolutions = self._offsets["F5.weight"]
         return Plan(
+            source=fused.source_digest(),
             height=height,
             width=width,
             classes=self._network.classes,
@@ -124,6 +127,7 @@ class _Planner:
             block=_divisor(columns, most, even=True),
             pair=Block(2 if self._registers == 32 else 1),
             single=Block(1),
+            run=Block(_divisor(-(-rows * spec.width // LANES), {32: 14, 8: 6, 4: 3}[self._registers])),
         )
 
     def _dense(self, dense: Dense, activation: Activation | None, x: int, below: str) -> DenseStage:
@@ -152,6 +156,7 @@ class _Planner:
             share=share,
             share_rest=Block(outputs % share.count or 1),
             wide=Block(_divisor(stride // LANES, wide)),
+            units=Block(_divisor(outputs, min(LANES, few))),
             step=Block(inputs),
             one=Block(1),
             row=Block(stride),
@@ -205,7 +210,8 @@ class FusedExecutor(Executor):
             for distorted in (False, True)
         }
         plan = self._plans[False]
-        self._tables = _connections(network.layers[0]), _connections(network.layers[3])
+        self._tables = c1, c3 = _connections(network.layers[0]), _connections(network.layers[3])
+        self._one = plan, c1.first, c1.inputs, c3.first, c3.inputs
         total = network.size
         self._parameters = _aligned(total)
         self._gradients = _aligned(total)
@@ -222,6 +228,7 @@ class FusedExecutor(Executor):
             for _ in range(self._threads)
         ]
         self._records = _aligned(0)
+        self._answer_one: Callable[..., None] | None = None
 
     def write(self, state: State) -> None:
         self._parameters[:] = state.parameters
@@ -238,14 +245,18 @@ class FusedExecutor(Executor):
         frozen = self._plans[plan.transforms is not None]
         if len(self._records) < tiles * frozen.record:
             self._records = _aligned(tiles * frozen.record)
+        hyper = plan.hyper.astype(np.float32).reshape(-1)
         losses = np.zeros(len(plan.order), np.float32)
         control = _aligned(CONTROL, np.int64)
         transforms = np.zeros(0, np.float32) if plan.transforms is None else plan.transforms.reshape(-1)
-        shared = (
-            *self._tables, samples.images.reshape(-1), samples.labels, plan.order, transforms,
-            plan.hyper.astype(np.float32).reshape(-1), plan.batch_size, losses,
-            self._parameters, self._gradients, self._moments, self._average, self._records,
-        )  # fmt: skip
+
+        def work(own: tuple[Any, ...], order: NDArray[np.int32] = plan.order) -> None:
+            fused.train(
+                frozen, self._threads, control, *self._tables, samples.images.reshape(-1), samples.labels, order,
+                transforms, hyper, plan.batch_size, losses, self._parameters, self._gradients, self._moments,
+                self._average, self._records, *own,
+            )  # fmt: skip
+
         told = 0
 
         def look() -> None:
@@ -255,7 +266,8 @@ class FusedExecutor(Executor):
                 watch(done, float(losses[told:done].mean()))
                 told = done
 
-        self._run(lambda own: fused.train(frozen, self._threads, control, *shared, *own), control, look)
+        work(self._own[0], plan.order[:0])  # compiles
+        self._run(work, control, look)
         return float(losses.mean(dtype=np.float64))
 
     def _run(self, work: Callable[[Any], None], control: NDArray[np.int64], look: Callable[[], None]) -> None:
@@ -264,6 +276,10 @@ class FusedExecutor(Executor):
         try:
             for thread in threads:
                 thread.start()
+        except RuntimeError:  # the system gives us no more threads
+            control[STOP] = ABANDON
+            raise
+        try:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(WATCH_SECONDS)
@@ -271,8 +287,7 @@ class FusedExecutor(Executor):
         finally:
             control[STOP] = 1
             for thread in threads:
-                if thread.ident:
-                    thread.join()
+                thread.join()
 
     def evaluate(self, samples: Samples) -> tuple[NDArray[Any], NDArray[np.int32]]:
         logits = self.predict(samples.images)
@@ -283,10 +298,31 @@ class FusedExecutor(Executor):
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         count = len(images)
+        if count == 1:
+            return self._predict_one(images)
         logits = np.empty(count * self.network.classes, np.float32)
         control = _aligned(CONTROL, np.int64)
         order = np.arange(count, dtype=np.int32)
         weights = self._average if self.averaging else self._parameters
-        shared = (*self._tables, images.reshape(-1), order, weights, logits)
-        self._run(lambda own: fused.answer(self._plans[False], control, *shared, *own), control, lambda: None)
+
+        def work(own: tuple[Any, ...], order: NDArray[np.int32] = order) -> None:
+            fused.answer(self._plans[False], control, *self._tables, images.reshape(-1), order, weights, logits, *own)
+
+        work(self._own[0], order[:0])  # compiles
+        if count <= FEW:
+            work(self._own[0])
+        else:
+            self._run(work, control, lambda: None)
         return logits.reshape(count, self.network.classes)
+
+    def _predict_one(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        """Answer a single image, in this thread and without a detour: what a live drawing waits for."""
+        logits = np.empty((1, self.network.classes), np.float32)
+        weights = self._average if self.averaging else self._parameters
+        arguments = (*self._one, images.reshape(-1), weights, logits.reshape(-1), self._own[0][0])
+        if self._answer_one is None:
+            fused.answer_one(*arguments)
+            # Numba takes longer to look at the arguments than the kernel takes for its work; they never change in type.
+            self._answer_one = fused.answer_one.get_overload(fused.answer_one.signatures[-1])
+        self._answer_one(*arguments)
+        return logits

@@ -33,8 +33,18 @@ register_model(Frozen)(models.OpaqueModel)
 
 def register(kind: type) -> type:
     """Let jitted functions take objects of a frozen dataclass as compile-time constants."""
-    typeof_impl.register(kind)(lambda value, _: Frozen(value))
+    typeof_impl.register(kind)(_type_of)
     return kind
+
+
+def _type_of(value: Any, _: Any) -> Frozen:
+    """Return the type of an object, made once: to name it takes its whole content."""
+    if id(value) not in _types:
+        _types[id(value)] = Frozen(value)
+    return _types[id(value)]
+
+
+_types: dict[int, Frozen] = {}  # by identity, which stays unique: a type holds on to its object
 
 
 @unbox(Frozen)

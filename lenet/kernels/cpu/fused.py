@@ -14,23 +14,24 @@ Every thread runs `train` for a whole stretch of batches:
 Which thread takes which tile or share changes nothing in the results.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
 from lenet.kernels.cpu.frozen import register
+from lenet.kernels.cpu.options import helper, thread_kernel
 from lenet.kernels.cpu.simd import LANES, Emitter, Pointer, Value, micro_kernel, vector, vectors
-from lenet.kernels.cpu.threads import DONE, NEXT_SHARE, NEXT_TILE, STOP, STOPPED, meet, peek, put, take
+from lenet.kernels.cpu.threads import ABANDON, DONE, NEXT_SHARE, NEXT_TILE, STOP, STOPPED, meet, peek, put, take
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
-
-jit = njit(nogil=True, error_model="numpy", boundscheck=False, cache=True)
 
 
 # plans -----------------------------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ class ConvStage:
     block: int
     pair: Block
     single: Block
+    run: Block
 
 
 @register
@@ -104,6 +106,7 @@ class DenseStage:
     share: Block
     share_rest: Block
     wide: Block
+    units: Block
     step: Block
     one: Block
     row: Block
@@ -128,8 +131,10 @@ class Plan:
     """A network, and where everything is kept.
 
     ``scratch`` floats for a thread, ``record`` floats for a tile, ``gradient`` is the place in the record of the
-    gradients of the convolutions, which have the first ``convolutions`` parameters.
+    gradients of the convolutions, which have the first ``convolutions`` parameters. ``source`` is `source_digest`.
     """
+
+    source: str
 
     height: int
     width: int
@@ -147,6 +152,16 @@ class Plan:
     gradient: int
     scratch: int
     record: int
+
+
+def source_digest() -> str:
+    """Return a digest of the files whose code is compiled into the kernels here.
+
+    Numba's disk cache watches only the file of a cached function. As a part of the plan, and so of the signature, the
+    digest makes it see the other files too.
+    """
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 class Connections(NamedTuple):
@@ -253,7 +268,7 @@ def unpack(v: Emitter, images: Pointer, places: Pointer, plus: Value, out: Point
         v.store(v.mul(v.real(pixel), v.constant(1 / 255)), out, at, LANES * i)
 
 
-@jit
+@helper
 def load_tile(
     plan: Plan,
     images: NDArray[np.uint8],
@@ -344,7 +359,7 @@ def squash_and_pool(
         v.store_all(row, *v.moved(scratch, slope_at, p * stage.columns * LANES))
 
 
-@jit
+@helper
 def conv_forward(stage: ConvStage, table: Connections, parameters: Floats, scratch: Floats) -> None:
     """From the input maps to the squashed and pooled output maps."""
     area = stage.kernel_height * stage.kernel_width
@@ -392,7 +407,7 @@ def total_of(v: Emitter, x: Value) -> Value:
     return v.total(x)
 
 
-@jit
+@helper
 def conv_deltas(stage: ConvStage, scratch: Floats, record: Floats, gradient: int) -> None:
     """Turn the stored derivatives into deltas, and sum them to the gradient of the biases."""
     for k in range(stage.outputs):
@@ -445,7 +460,7 @@ def taps_end(
         v.store_first(second, record, other_at, ir.Constant(ir.IntType(64), width))
 
 
-@jit
+@helper
 def conv_taps(
     stage: ConvStage,
     pair: Block,
@@ -471,7 +486,7 @@ def conv_taps(
         taps_end(stage, pair, total, record, at + e * area, at + f * area)
 
 
-@jit
+@helper
 def conv_gradients(stage: ConvStage, table: Connections, scratch: Floats, record: Floats, gradient: int) -> None:
     """Write the gradients of all kernels, two output maps of an input map at a time."""
     for c in range(stage.inputs):
@@ -512,7 +527,7 @@ def row_end(v: Emitter, stage: ConvStage, total: list[Value], scratch: Pointer, 
     v.store_all(total, scratch, at)
 
 
-@jit
+@helper
 def conv_backward(stage: ConvStage, table: Connections, parameters: Floats, scratch: Floats, dx: int) -> None:
     """From the deltas to the gradient of the input maps, row by row; ``dx`` is its place in the scratch."""
     area = stage.kernel_height * stage.kernel_width
@@ -572,7 +587,7 @@ def unsquashed(
         v.store(v.mul(gradient, derivative(v, stage.below, x)), out, at, j * LANES)
 
 
-@jit
+@helper
 def dense_units(stage: DenseStage, block: Block, step: Block, parameters: Floats, scratch: Floats, k: int) -> None:
     """Compute a block of units, from unit k."""
     total = biases(block, parameters, stage.bias + k)
@@ -582,7 +597,7 @@ def dense_units(stage: DenseStage, block: Block, step: Block, parameters: Floats
     squashed(stage, total, scratch, stage.y + k * LANES)
 
 
-@jit
+@helper
 def dense_forward(stage: DenseStage, step: Block, parameters: Floats, scratch: Floats) -> None:
     """y = f(w x + b); ``step`` is the number of inputs."""
     whole = stage.outputs // stage.out.count * stage.out.count
@@ -592,7 +607,7 @@ def dense_forward(stage: DenseStage, step: Block, parameters: Floats, scratch: F
         dense_units(stage, stage.out_rest, step, parameters, scratch, k)
 
 
-@jit
+@helper
 def dense_inputs(
     stage: DenseStage,
     block: Block,
@@ -611,7 +626,7 @@ def dense_inputs(
     unsquashed(stage, total, scratch, stage.x + d * LANES, out, out_at + d * LANES)
 
 
-@jit
+@helper
 def dense_backward(
     stage: DenseStage, parameters: Floats, scratch: Floats, record: Floats, out: Floats, out_at: int
 ) -> None:
@@ -629,7 +644,7 @@ def transpose_block(v: Emitter, source: Pointer, at: Value, out: Pointer, out_at
     v.store_all(v.transpose(v.load_all(source, at, LANES)), out, out_at, step.count)
 
 
-@jit
+@helper
 def keep_inputs(stage: DenseStage, scratch: Floats, record: Floats) -> None:
     """Leave the inputs of a layer in the tile's record, image by image; places to spare hold anything."""
     for d in range(0, stage.inputs, LANES):
@@ -677,7 +692,7 @@ def outer_end(
         at = v.builder.add(at, step)
 
 
-@jit
+@helper
 def dense_gradients(
     plan: Plan, stage: DenseStage, share: Block, records: Floats, tiles: int, gradients: Floats, k: int
 ) -> None:
@@ -737,7 +752,7 @@ def scale_deltas(v: Emitter, stage: DenseStage, record: Pointer, factors: Pointe
         v.store(v.mul(v.load(*place), factor), *place)
 
 
-@jit
+@helper
 def loss_and_deltas(
     plan: Plan,
     scratch: Floats,
@@ -807,7 +822,7 @@ def update(
         v.store_first(v.fma(share, v.sub(w, mean), mean), average, at, count)
 
 
-@jit
+@helper
 def update_range(
     rule: Rule,
     parameters: Floats,
@@ -833,7 +848,7 @@ def update_range(
         )  # fmt: skip
 
 
-@jit
+@helper
 def sum_records(plan: Plan, records: Floats, tiles: int, gradients: Floats) -> None:
     """Sum the gradients of the convolutions over the tiles, in order."""
     for at in range(0, plan.convolutions, LANES):
@@ -846,7 +861,7 @@ def sum_records(plan: Plan, records: Floats, tiles: int, gradients: Floats) -> N
 # whole networks --------------------------------------------------------------------------------------------------
 
 
-@jit
+@helper
 def forward_tile(plan: Plan, c1: Connections, c3: Connections, parameters: Floats, scratch: Floats) -> None:
     """From the pixels of a tile to its logits."""
     conv_forward(plan.c1, c1, parameters, scratch)
@@ -856,7 +871,7 @@ def forward_tile(plan: Plan, c1: Connections, c3: Connections, parameters: Float
     dense_forward(plan.output, plan.output.step, parameters, scratch)
 
 
-@jit
+@helper
 def backward_tile(
     plan: Plan, c1: Connections, c3: Connections, parameters: Floats, scratch: Floats, record: Floats
 ) -> None:
@@ -874,13 +889,13 @@ def backward_tile(
     conv_gradients(plan.c1, c1, scratch, record, plan.gradient)
 
 
-@jit
+@helper
 def shares_of(stage: DenseStage) -> int:
     """Return in how many shares a layer's parameters are updated."""
     return (stage.outputs + stage.share.count - 1) // stage.share.count
 
 
-@jit
+@helper
 def update_dense(
     plan: Plan,
     stage: DenseStage,
@@ -909,7 +924,7 @@ def update_dense(
     update_range(plan.rule, parameters, gradients, moments, average, hyper, step, at, at + units)
 
 
-@jit
+@thread_kernel
 def train(
     plan: Plan,
     threads: int,
@@ -976,11 +991,11 @@ def train(
                 )  # fmt: skip
         meet(control, threads)
         put(control, DONE, first + batch)
-        if peek(control, STOPPED):
+        if peek(control, STOPPED) or peek(control, STOP) == ABANDON:
             break
 
 
-@jit
+@thread_kernel
 def answer(
     plan: Plan,
     control: NDArray[np.int64],
@@ -995,7 +1010,9 @@ def answer(
     places: Integers,
     padded: NDArray[np.uint8],
 ) -> None:
-    """Write the logits (M K,) of the images in an order; what one of several threads does."""
+    """Write the logits (M K,) of the images in an order, if there are any; what one of several threads does."""
+    if len(order) == 0:
+        return
     tiles = (len(order) + LANES - 1) // LANES
     while True:
         tile = take(control, NEXT_TILE)
@@ -1008,3 +1025,133 @@ def answer(
         for lane in range(count):
             for k in range(plan.classes):
                 logits[(start + lane) * plan.classes + k] = scratch[plan.output.y + k * LANES + lane]
+
+
+# one image -------------------------------------------------------------------------------------------------------
+#
+# A tile for a single image would be wasted on fifteen others. Here a vector is 16 pixels of a row, or of two: output
+# maps have rows as wide as their input maps, so that a tap joins two contiguous runs; nobody reads what is to spare.
+
+
+@micro_kernel(lambda run, *_: vectors(run.value.count))
+def run_start(v: Emitter, run: Block, parameters: Pointer, at: Value) -> list[Value]:
+    """Return accumulators for a run of outputs, all at their bias."""
+    return [v.broadcast(parameters, at)] * run.count
+
+
+@micro_kernel(lambda stage, total, *_: total)
+def run_add(
+    v: Emitter, stage: ConvStage, total: list[Value], x: Pointer, at: Value, weight: Pointer, weight_at: Value
+) -> list[Value]:
+    """Add one kernel's correlation with a run of an input map."""
+    total = list(total)
+    for r in range(stage.kernel_height):
+        for s in range(stage.kernel_width):
+            w = v.broadcast(weight, weight_at, r * stage.kernel_width + s)
+            place = v.moved(x, at, r * stage.width + s)
+            total = [v.fma(w, run, sum_) for run, sum_ in zip(v.load_all(*place, len(total)), total, strict=True)]
+    return total
+
+
+@micro_kernel(types.void)
+def run_end(v: Emitter, stage: ConvStage, total: list[Value], y: Pointer, at: Value) -> None:
+    """Squash a run, and store it."""
+    v.store_all([squash(v, stage.activation, x) for x in total], y, at)
+
+
+@micro_kernel(types.void)
+def pool_pairs(v: Emitter, stage: ConvStage, y: Pointer, at: Value, pooled: Pointer, pooled_at: Value) -> None:
+    """Pool 32 columns of two rows to 16; what lies behind the end of the row is overwritten by the next one."""
+    join = v.add if stage.pool == "mean" else v.maximum
+    halves = [join(v.load(y, at, i * LANES), v.load(y, at, i * LANES + stage.width)) for i in range(2)]
+    left, right = halves
+    even, odd = (v.shuffle(left, right, [2 * lane + i for lane in range(LANES)]) for i in range(2))
+    window = join(even, odd)
+    v.store(v.mul(window, v.constant(0.25)) if stage.pool == "mean" else window, pooled, pooled_at)
+
+
+@helper
+def conv_one(
+    stage: ConvStage,
+    run: Block,
+    first: Integers,
+    inputs: Integers,
+    parameters: Floats,
+    scratch: Floats,
+    x: int,
+    y: int,
+    pooled: int,
+) -> None:
+    """From the input maps of one image to the squashed and pooled output maps; the last three are places."""
+    area, size = stage.kernel_height * stage.kernel_width, stage.rows * stage.width
+    for k in range(stage.outputs):
+        for start in range(0, size, run.count * LANES):
+            total = run_start(run, parameters, stage.bias + k)
+            for e in range(first[k], first[k + 1]):
+                x_at = x + inputs[e] * stage.height * stage.width + start
+                total = run_add(stage, total, scratch, x_at, parameters, stage.weight + e * area)
+            run_end(stage, total, scratch, y + start)
+        for p in range(0, stage.rows, 2):
+            for q in range(0, stage.columns, 2 * LANES):
+                place = pooled + ((k * stage.rows + p) * stage.columns // 2 + q) // 2
+                pool_pairs(stage, scratch, y + p * stage.width + q, scratch, place)
+
+
+@micro_kernel(lambda stage, rows, *_: vectors(rows.value.count))
+def products(
+    v: Emitter, stage: DenseStage, rows: Block, total: list[Value], x: Pointer, at: Value, weight: Pointer,
+    weight_at: Value, count: Value,
+) -> list[Value]:  # fmt: skip
+    """Add the products of ``count`` inputs, at most 16, with the weights of several units."""
+    value, result = v.load_first(x, at, count), []
+    for j, sum_ in enumerate(total):
+        place = v.moved(weight, weight_at, j * stage.inputs)[1]
+        result.append(v.fma(v.load_first(weight, place, count), value, sum_))
+    return result
+
+
+@micro_kernel(types.void)
+def units_end(
+    v: Emitter, stage: DenseStage, rows: Block, total: list[Value], parameters: Pointer, bias_at: Value, y: Pointer,
+    at: Value,
+) -> None:  # fmt: skip
+    """Sum the lanes, add the biases, squash, and store several units."""
+    count = ir.Constant(ir.IntType(64), rows.count)
+    sums = v.add(v.totals(total), v.load_first(parameters, bias_at, count))
+    v.store_first(squash(v, stage.activation, sums), y, at, count)
+
+
+@helper
+def dense_one(stage: DenseStage, parameters: Floats, scratch: Floats, x: int, out: Floats, y: int) -> None:
+    """y = f(w x + b) for one image; ``x`` and ``y`` are places in the scratch and in ``out``."""
+    for k in range(0, stage.outputs, stage.units.count):
+        total = zeros(stage.units)
+        for d in range(0, stage.inputs, LANES):
+            weight_at = stage.weight + k * stage.inputs + d
+            total = products(stage, stage.units, total, scratch, x + d, parameters, weight_at, stage.inputs - d)
+        units_end(stage, stage.units, total, parameters, stage.bias + k, out, y + k)
+
+
+@thread_kernel
+def answer_one(
+    plan: Plan,
+    first1: Integers,
+    inputs1: Integers,
+    first3: Integers,
+    inputs3: Integers,
+    image: NDArray[np.uint8],
+    parameters: Floats,
+    logits: Floats,
+    scratch: Floats,
+) -> None:
+    """Write the logits (K,) of one image (H W,)."""
+    size = plan.height * plan.width
+    pixels = scratch[plan.pixels : plan.pixels + size]
+    for i in range(size):
+        pixels[i] = np.float32(image[i]) * np.float32(1 / 255)
+    c1, c3 = plan.c1, plan.c3
+    conv_one(c1, c1.run, first1, inputs1, parameters, scratch, plan.pixels, c1.slope, c1.y)
+    conv_one(c3, c3.run, first3, inputs3, parameters, scratch, c1.y, c3.slope, c3.y)
+    dense_one(plan.f5, parameters, scratch, c3.y, scratch, plan.f5.y)
+    dense_one(plan.f6, parameters, scratch, plan.f5.y, scratch, plan.f6.y)
+    dense_one(plan.output, parameters, scratch, plan.f6.y, logits, 0)

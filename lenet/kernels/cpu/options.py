@@ -52,7 +52,16 @@ def reordering_helper(function: F) -> F:
 
 def kernel(function: F) -> F:
     """Compile a kernel that runs ``numba.prange`` loops on several threads; keep it on disk where that is possible."""
+    return _kept(function, parallel=True)
+
+
+def thread_kernel(function: Callable[..., Any]) -> Any:
+    """Compile what one of several threads of our own runs; keep it on disk where that is possible."""
+    return _kept(function)
+
+
+def _kept(function: F, **flags: Any) -> F:
     try:
-        return _compiled(function, FUSED, parallel=True, cache=True)
+        return _compiled(function, FUSED, cache=True, **flags)
     except RuntimeError:  # "no locator available": no cache folder can be written
-        return _compiled(function, FUSED, parallel=True)
+        return _compiled(function, FUSED, **flags)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from lenet.kernels.cpu.options import helper
 
 LINE = 8  # int64 a cache line
 
@@ -18,6 +20,9 @@ NEXT_TILE, NEXT_SHARE, ARRIVED, MEETINGS, STOP, STOPPED, DONE = (LINE * place fo
 CONTROL = LINE * 7
 """Places in `control`, and its size: the next piece of work of each kind, how many threads have come to a meeting, how
 many meetings there were, whether somebody wants to stop, whether all do, how many steps are done."""
+
+ABANDON = 2
+"""In `STOP`: leave at once, wherever you are, since a thread is missing. 1 is to leave together, after a step."""
 
 SPINS = 4000  # some microseconds: longer than threads of equal work are apart, shorter than a turn of the scheduler
 
@@ -67,9 +72,9 @@ def put(typing_context: Any, control: Any, at: Any, value: Any) -> Any:
 _yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
 
 
-@njit(nogil=True, cache=True)
+@helper
 def meet(control: Control, threads: int) -> None:
-    """Wait until all threads are here. The last one to come sees that all work is given out anew."""
+    """Wait until all threads are here. The last one to come sees to it that work is given out anew."""
     meeting = peek(control, MEETINGS)
     if take(control, ARRIVED) == threads - 1:
         put(control, ARRIVED, 0)
@@ -82,4 +87,6 @@ def meet(control: Control, threads: int) -> None:
     while peek(control, MEETINGS) == meeting:
         spins += 1
         if spins > SPINS:
+            if peek(control, STOP) == ABANDON:
+                return
             _yield()
