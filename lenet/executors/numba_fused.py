@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
+import numba
 import numpy as np
+from numba.core.codegen import get_host_cpu_features
 from numpy.typing import NDArray
 
 from lenet.backends.base import Backend
@@ -24,11 +25,12 @@ FEW = 128  # images that are answered before other threads would have been start
 
 
 def vector_registers() -> int:
-    """Return how many vectors of 16 floats the processor's registers hold."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    """Return how many vectors of 16 floats the processor's registers hold, as far as Numba may use them."""
+    forced = numba.config.CPU_FEATURES  # NUMBA_CPU_FEATURES
+    features = set((get_host_cpu_features() if forced is None else forced).split(","))
+    if "+avx512f" in features:
         return 32
-    return 8 if features.get("avx2") or features.get("neon") else 4
+    return 8 if features & {"+avx2", "+neon"} else 4
 
 
 class _Places:

@@ -37,6 +37,9 @@ Value = Any
 FLOAT, INT, LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 
+FIRST = ir.Constant(LONG, 0)
+"""The place of the first element of an array."""
+
 LOG2_E = math.log2(math.e)
 ROUND = 1.5 * 2.0**23  # added to a float32 and taken away again, it rounds to a whole number
 EXP_LIMIT = 87.0  # exp of it is within float32, and so is that of its negative
@@ -292,3 +295,36 @@ def micro_kernel(returns: Any) -> Callable[[Callable[..., Any]], Any]:
         return intrinsic(typed)
 
     return decorate
+
+
+# the simplest micro-kernels
+
+
+@micro_kernel(vector)
+def zero(v: Emitter) -> Value:
+    """Return 0 in all lanes."""
+    return v.constant(0.0)
+
+
+@micro_kernel(vector)
+def plus(v: Emitter, x: Value, y: Value) -> Value:
+    """Return x + y."""
+    return v.add(x, y)
+
+
+@micro_kernel(types.float32)
+def total_of(v: Emitter, x: Value) -> Value:
+    """Return the sum of all lanes."""
+    return v.total(x)
+
+
+@micro_kernel(vector)
+def fetch(v: Emitter, array: Pointer, at: Value) -> Value:
+    """Load 16 floats."""
+    return v.load(array, at)
+
+
+@micro_kernel(types.void)
+def deposit(v: Emitter, x: Value, array: Pointer, at: Value, count: Value) -> None:
+    """Store the first ``count`` of 16 floats."""
+    v.store_first(x, array, at, count)
