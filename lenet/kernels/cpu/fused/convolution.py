@@ -175,13 +175,14 @@ def conv_gradients(stage: ConvStage, table: Connections, scratch: Floats, record
     for c in range(stage.inputs):
         i, end = table.first_into[c], table.first_into[c + 1]
         while i < end:
+            last = i + stage.pair.count - 1
             e, k = table.into[i], table.outputs[i]
-            if i + 1 < end:
-                f, j = table.into[i + 1], table.outputs[i + 1]
+            if last < end:
+                f, j = table.into[last], table.outputs[last]
                 conv_taps(stage, stage.pair, scratch, record, gradient, c, e, k, f, j)
             else:
                 conv_taps(stage, stage.single, scratch, record, gradient, c, e, k, e, k)
-            i += 2
+            i += stage.pair.count
 
 
 @micro_kernel(lambda stage, *_: vectors(stage.value.block + stage.value.kernel_width - 1))
