@@ -105,12 +105,12 @@ class Emitter:
     def load_first(self, array: Pointer, at: Value, count: Value) -> Value:
         """Load the first ``count`` of 16 floats, at most all; the others are zero and not touched."""
         place = self.builder.bitcast(self.address(array, at), FLOATS.as_pointer())
-        return self._masked("llvm.masked.load.v16f32", FLOATS, place, count, self.constant(0.0))
+        return self._masked("llvm.masked.load.v16f32.p0v16f32", FLOATS, place, count, self.constant(0.0))
 
     def store_first(self, value: Value, array: Pointer, at: Value, count: Value) -> None:
         """Store the first ``count`` of 16 floats, at most all."""
         place = self.builder.bitcast(self.address(array, at), FLOATS.as_pointer())
-        self._masked("llvm.masked.store.v16f32", ir.VoidType(), place, count, value)
+        self._masked("llvm.masked.store.v16f32.p0v16f32", ir.VoidType(), place, count, value)
 
     def _masked(self, name: str, kind: Any, place: Value, count: Value, value: Value) -> Value:
         b = self.builder
@@ -119,8 +119,7 @@ class Emitter:
         align = ir.Constant(INT, 4)
         loads = kind == FLOATS
         arguments = (place, align, mask, value) if loads else (value, place, align, mask)
-        suffix = ".p0" if ir.PointerType().is_opaque else ".p0v16f32"
-        return self.call(name + suffix, kind, *arguments)
+        return self.call(name, kind, *arguments)
 
     def broadcast(self, array: Pointer, at: Value, plus: int = 0) -> Value:
         """Load one float into all lanes."""
