@@ -84,7 +84,8 @@ class EpochLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # some versions of rich end even a bar that never was with an empty line
+            self._bar.stop()
 
     def _print(self, line: str, style: str | None = None) -> None:
         self._console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
