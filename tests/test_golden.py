@@ -42,14 +42,17 @@ RUNS = {
 }
 
 TOLERANCES = {
-    ("float64", "mean"): 1e-10,
-    ("float64", "max"): 1e-10,
-    ("float32", "mean"): 1e-5,
-    # Among half a million windows there is one whose two largest numbers differ by less than float32 rounding. Which
-    # of them is handed the gradient changes the weights by 1e-5, and the steps after it by as much again.
-    ("float32", "max"): 2e-3,
+    ("float64", "mean"): (1e-10, 1e-10),
+    ("float64", "max"): (1e-10, 1e-10),
+    ("float32", "mean"): (1e-5, 1e-5),
+    # Among half a million windows there are some whose two largest numbers differ by less than float32 rounding. Which
+    # of them is handed the gradient changes the weights by 1e-5 of their norm, and the steps after it by as much again.
+    # Nearly all of it is seen in the biases, which begin at 0 and after twenty steps are small still: by 3 % with relu.
+    # Their own norm is therefore no measure; that of all weights is.
+    ("float32", "max"): (2e-3, 4e-4),
 }
-"""Relative, by type and pooling."""
+"""By type and pooling: of the losses, relative to each; of the weights, relative to the norm of their array, or where
+windows are decided by rounding to the norm of all weights."""
 
 # The segments of a calculator's digits: top, upper left, upper right, middle, lower left, lower right, bottom.
 SEGMENTS = (
@@ -143,15 +146,19 @@ def executors(backend: Backend, settings: Settings) -> list[Executor]:
 @pytest.mark.parametrize("name", RUNS)
 def test_golden_run(backend: Backend, name: str) -> None:
     wanted = golden(name)
-    tolerance = TOLERANCES[backend.dtype.name, RUNS[name].network.pool]
+    kind = backend.dtype.name, RUNS[name].network.pool
+    of_losses, of_weights = TOLERANCES[kind]
+    sizes = wanted["norms"]
+    if kind == ("float32", "max"):
+        sizes = dict.fromkeys(sizes, np.linalg.norm(list(sizes.values())))
     for executor in executors(backend, RUNS[name]):
         actual = summary(executor, RUNS[name])
-        np.testing.assert_allclose(actual["losses"], wanted["losses"], rtol=tolerance, err_msg=executor.name)
-        assert actual["norms"] == pytest.approx(wanted["norms"], rel=tolerance), executor.name
-        assert list(actual["first"]) == list(wanted["first"])
-        for key, numbers in wanted["first"].items():
-            size = wanted["norms"][key]
-            np.testing.assert_allclose(actual["first"][key], numbers, rtol=0, atol=tolerance * size, err_msg=key)
+        np.testing.assert_allclose(actual["losses"], wanted["losses"], rtol=of_losses, err_msg=executor.name)
+        assert list(actual["norms"]) == list(actual["first"]) == list(sizes)
+        for key, size in sizes.items():
+            ours, theirs = ([values["norms"][key], *values["first"][key]] for values in (actual, wanted))
+            message = f"{executor.name}: {key}"
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=of_weights * size, err_msg=message)
 
 
 @pytest.mark.parametrize("name", RUNS)

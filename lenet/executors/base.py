@@ -80,7 +80,7 @@ class State:
 
 
 class Executor(ABC):
-    """Trains and evaluates one network on one backend.
+    """Trains and evaluates one network on one backend, for one calling thread at a time.
 
     Parameters
     ----------

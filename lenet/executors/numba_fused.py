@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numba
@@ -99,7 +101,7 @@ class _Planner:
             spare=self._scratch.take(3 * LANES),
             convolutions=convolutions,
             gradient=self._record.take(convolutions + LANES),
-            scratch=self._scratch.size + 2 * LANES,
+            scratch=self._scratch.size + LANES * LANES,
             record=self._record.size,
         )
 
@@ -273,22 +275,35 @@ class FusedExecutor(Executor):
         return float(losses.mean(dtype=np.float64))
 
     def _run(self, work: Callable[[Any], None], control: NDArray[np.int64], look: Callable[[], None]) -> None:
-        """Run ``work`` in all threads; whatever ``look`` raises, or Ctrl-C, first stops them."""
-        threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in self._own]
+        """Run ``work`` in all threads; whatever ``look`` or a thread raises, or Ctrl-C, first stops them."""
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def guarded(own: Any) -> None:
+            failure: BaseException | None = None
+            try:
+                work(own)
+            except BaseException as error:
+                control[STOP], failure = ABANDON, error
+            ended.put(failure)
+
+        threads = [threading.Thread(target=guarded, args=(own,), daemon=True) for own in self._own]
+        started: list[threading.Thread] = []
         try:
             for thread in threads:
                 thread.start()
-        except RuntimeError:  # the system gives us no more threads
-            control[STOP] = ABANDON
-            raise
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(WATCH_SECONDS)
-                    look()
+                started.append(thread)
+            running = len(started)
+            # Not Thread.join: before Python 3.13, one that Ctrl-C interrupts takes the thread for ended while it runs.
+            while running:
+                with suppress(Empty):
+                    failure = ended.get(timeout=WATCH_SECONDS)
+                    running -= 1
+                    if failure is not None:
+                        raise failure
+                look()
         finally:
-            control[STOP] = 1
-            for thread in threads:
+            control[STOP] = max(control[STOP], 1 if len(started) == len(threads) else ABANDON)
+            for thread in started:
                 thread.join()
 
     def evaluate(self, samples: Samples) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -325,6 +340,6 @@ class FusedExecutor(Executor):
         if self._answer_one is None:
             fused.answer_one(*arguments)
             # Numba takes longer to look at the arguments than the kernel takes for its work; they never change in type.
-            self._answer_one = fused.answer_one.get_overload(fused.answer_one.signatures[-1])
+            self._answer_one = fused.answer_one.get_overload(tuple(map(numba.typeof, arguments)))
         self._answer_one(*arguments)
         return logits

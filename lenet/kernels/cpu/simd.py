@@ -43,8 +43,9 @@ FIRST = ir.Constant(LONG, 0)
 LOG2_E = math.log2(math.e)
 ROUND = 1.5 * 2.0**23  # added to a float32 and taken away again, it rounds to a whole number
 EXP_LIMIT = 87.0  # exp of it is within float32, and so is that of its negative
-EXP_TERMS = 7  # of the series of 2^f, |f| <= 1/2: relative error 2e-7
-LN2 = math.log(2.0)
+EXP_TERMS = 7  # of the series of e^f, |f| <= log(2)/2: relative error 2e-7
+LN2_HIGH = 355 / 512  # log 2 in two parts, the first with so few bits that its multiples are exact
+LN2_LOW = math.log(2.0) - LN2_HIGH
 
 
 class VectorType(types.Type):
@@ -200,12 +201,16 @@ class Emitter:
         return self.call("llvm.sqrt.v16f32", FLOATS, x)
 
     def maximum(self, x: Value, y: Value) -> Value:
-        """Return the larger of x and y; x where it is NaN."""
-        return self.builder.select(self.builder.fcmp_unordered(">=", x, y), x, y)
+        """Return the larger of x and y; NaN where either is."""
+        larger = self.builder.fcmp_ordered(">=", x, y)
+        return self.builder.select(self.builder.or_(larger, self.builder.fcmp_unordered("uno", x, x)), x, y)
 
-    def minimum(self, x: Value, y: Value) -> Value:
-        """Return the smaller of x and y; x where it is NaN."""
-        return self.builder.select(self.builder.fcmp_unordered("<=", x, y), x, y)
+    def clamp(self, x: Value, low: float, high: float) -> Value:
+        """Return x within two limits; NaN stays NaN."""
+        for limit, beyond in ((low, "<"), (high, ">")):
+            bound = self.constant(limit)
+            x = self.builder.select(self.builder.fcmp_ordered(beyond, x, bound), bound, x)
+        return x
 
     def total(self, x: Value) -> Value:
         """Return the sum of the 16 lanes as one float, halves first: always in the same order."""
@@ -223,13 +228,13 @@ class Emitter:
         return rows[0]
 
     def exp(self, x: Value) -> Value:
-        """Return e^x = 2^n 2^f with n whole and |f| <= 1/2; relative error 2e-7, saturating at e^±87; NaN stays NaN."""
+        """Return e^x = 2^n e^f, n whole, |f| <= log(2)/2; relative error 3e-7, limited to e^±87; NaN stays NaN."""
         b = self.builder
-        x = self.minimum(self.maximum(x, self.constant(-EXP_LIMIT)), self.constant(EXP_LIMIT))
+        x = self.clamp(x, -EXP_LIMIT, EXP_LIMIT)
         shifted = self.fma(x, self.constant(LOG2_E), self.constant(ROUND))
         n = self.sub(shifted, self.constant(ROUND))
-        f = self.fma(x, self.constant(LOG2_E), b.fneg(n))
-        terms = [LN2**k / math.factorial(k) for k in range(EXP_TERMS)]
+        f = self.fma(n, self.constant(-LN2_LOW), self.fma(n, self.constant(-LN2_HIGH), x))
+        terms = [1 / math.factorial(k) for k in range(EXP_TERMS)]
         power = self.constant(terms[-1])
         for term in reversed(terms[:-1]):
             power = self.fma(power, f, self.constant(term))

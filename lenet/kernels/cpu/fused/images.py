@@ -35,7 +35,7 @@ def resample(
 
 def _split(v: Emitter, point: Value, size: int) -> tuple[Value, Value]:
     """Return the pixel before a point, counted with the border, and how far behind it the point lies, 0..1."""
-    inside = v.minimum(v.maximum(point, v.constant(-BORDER)), v.constant(size))
+    inside = v.clamp(point, -BORDER, size)
     shifted = v.add(inside, v.constant(BORDER))
     before = v.whole(shifted)
     return before, v.sub(shifted, v.real(before))

@@ -109,7 +109,7 @@ def train(
         tiles = (batch + LANES - 1) // LANES
         while True:
             tile = take(control, NEXT_TILE)
-            if tile >= tiles:
+            if tile >= tiles or peek(control, STOP):
                 break
             start = first + tile * LANES
             count = min(LANES, first + batch - start)
@@ -119,6 +119,8 @@ def train(
             loss_and_deltas(plan, scratch, record, order, labels, losses, start, count, batch)
             backward_tile(plan, c1, c3, parameters, scratch, record)
         meet(control, threads)
+        if peek(control, STOPPED) or peek(control, STOP) == ABANDON:
+            break
 
         f5, f6 = shares_of(plan.f5), shares_of(plan.f6)
         shares = 1 + f5 + f6 + shares_of(plan.output)

@@ -1,0 +1,100 @@
+"""Threads of compiled code: indivisible counting, and meetings that nobody passes alone."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from lenet.kernels.cpu.options import thread_kernel
+from lenet.kernels.cpu.threads import (
+    ARRIVED,
+    CONTROL,
+    MEETINGS,
+    NEXT_SHARE,
+    NEXT_TILE,
+    STOP,
+    STOPPED,
+    meet,
+    peek,
+    put,
+    take,
+)
+
+
+@thread_kernel
+def work(threads, rounds, pieces, control, done, early):
+    """Take numbered pieces and meet, round by round; count how often each was done, and early ends of meetings."""
+    for number in range(rounds):
+        while True:
+            piece = take(control, NEXT_TILE)
+            if piece >= pieces:
+                break
+            done[number, piece] += 1
+        meet(control, threads)
+        for piece in range(pieces):
+            early[0] += done[number, piece] == 0
+        take(control, NEXT_SHARE)
+        meet(control, threads)
+        if peek(control, STOPPED):
+            break
+
+
+@thread_kernel
+def touch(control, at, value):
+    """Return what was at a place, after it was set and counted up twice."""
+    put(control, at, value)
+    take(control, at)
+    return take(control, at), peek(control, at)
+
+
+def control():
+    return np.zeros(CONTROL, np.int64)
+
+
+def run(threads, rounds, pieces, shared):
+    """Let threads work; return how often each piece of each round was done."""
+    done, early = np.zeros((rounds, pieces), np.int64), np.zeros(1, np.int64)
+    work(1, 0, 0, control(), done, early)  # compile
+    team = [
+        threading.Thread(target=work, args=(threads, rounds, pieces, shared, done, early), daemon=True)
+        for _ in range(threads)
+    ]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join(60)
+        assert not thread.is_alive(), "the threads wait for each other"
+    assert not early[0]
+    return done
+
+
+def test_places_are_taken_read_and_set():
+    shared = control()
+    assert touch(shared, STOP, 41) == (42, 43)
+    wanted = control()
+    wanted[STOP] = 43
+    np.testing.assert_array_equal(shared, wanted)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_every_piece_is_done_once_in_its_round(threads):
+    rounds, shared = 500, control()
+    assert (run(threads, rounds, 7, shared) == 1).all()
+    assert shared[MEETINGS] == 2 * rounds
+    assert shared[ARRIVED] == shared[NEXT_TILE] == shared[NEXT_SHARE] == 0
+
+
+def test_all_stop_in_the_same_round():
+    shared = control()
+    timer = threading.Timer(0.05, shared.__setitem__, (STOP, 1))
+    timer.start()
+    begun = time.monotonic()
+    done = run(3, 10_000_000, 3, shared)
+    timer.join()
+    assert time.monotonic() - begun < 30
+    rounds = int(done[:, 0].sum())
+    assert 0 < rounds < len(done)
+    assert (done[:rounds] == 1).all()
+    assert not done[rounds:].any()
+    assert shared[MEETINGS] == 2 * rounds
