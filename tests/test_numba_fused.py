@@ -26,7 +26,8 @@ from lenet import backends
 from lenet.backends.numba_backend import NumbaBackend
 from lenet.errors import Unsupported
 from lenet.executors import EagerExecutor, EpochPlan, Executor, State, choose, numba_fused
-from lenet.executors.numba_fused import FusedExecutor, vector_registers
+from lenet.executors.numba_fused import FusedExecutor
+from lenet.executors.numba_plan import vector_registers
 from lenet.initialize import initialize
 from lenet.kernels.cpu import cpus, fused
 from lenet.kernels.cpu.simd import LANES
@@ -517,7 +518,7 @@ def test_the_next_process_compiles_nothing(folders: dict[str, Path], reports: di
 @pytest.mark.skipif(not X86, reason="the processors that are forced are x86-64")
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_blocks_fit_the_registers_of_the_processor_compiled_for(name: str) -> None:
-    program = "from lenet.executors.numba_fused import vector_registers; print(vector_registers())"
+    program = "from lenet.executors.numba_plan import vector_registers; print(vector_registers())"
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, **forced(name)}, capture_output=True, text=True, check=False
     )

@@ -81,8 +81,9 @@ def load_tile(
             room = padded[lane * stride * (plan.height + 2 * BORDER) :]
             for row in range(plan.height):
                 source = image[row * plan.width : (row + 1) * plan.width]
-                target = room[(row + BORDER) * stride + BORDER :][: plan.width]
-                target[:] = source
+                target = room[(row + BORDER) * stride + BORDER :]
+                for column in range(plan.width):
+                    target[column] = source[column]
             for i in range(6):
                 maps[i * LANES + lane] = transforms[position * 6 + i]
     if plan.distorted:

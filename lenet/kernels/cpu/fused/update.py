@@ -1,5 +1,6 @@
 """The update rules, on ranges of the vector of parameters."""
 
+import numpy as np
 from numba import types
 
 from lenet.kernels.cpu.fused.plan import Floats, Plan, Rule
@@ -19,11 +20,13 @@ def update(
     count: Value,
     total: Value,
     rate: Value,
-    correction1: Value,
-    correction2: Value,
+    scale: Value,
     decay: Value,
 ) -> None:
-    """Update ``count`` parameters, at most 16: the formulas of `lenet.optimizers`."""
+    """Update ``count`` parameters, at most 16: the formulas of `lenet.optimizers`.
+
+    For Adam, ``rate`` is the learning rate over its first correction, and ``scale`` 1 over its second.
+    """
     g, w = v.load_first(gradients, at, count), v.load_first(parameters, at, count)
     step = v.splat(rate)
     if rule.name == "gd":
@@ -39,8 +42,8 @@ def update(
         s = v.fma(v.constant(rule.beta2), v.load_first(moments, second, count), squares)
         v.store_first(m, moments, at, count)
         v.store_first(s, moments, second, count)
-        size = v.add(v.sqrt(v.div(s, v.splat(correction2))), v.constant(rule.epsilon))
-        w = v.sub(w, v.div(v.mul(step, v.div(m, v.splat(correction1))), size))
+        size = v.add(v.sqrt(v.mul(s, v.splat(scale))), v.constant(rule.epsilon))
+        w = v.sub(w, v.div(v.mul(step, m), size))
     v.store_first(w, parameters, at, count)
     if rule.averaging:
         mean = v.load_first(average, at, count)
@@ -61,17 +64,10 @@ def update_range(
     last: int,
 ) -> None:
     """Update the parameters first .. last - 1 with the numbers of one step."""
-    rate, correction1, correction2, decay = (
-        hyper[4 * step],
-        hyper[4 * step + 1],
-        hyper[4 * step + 2],
-        hyper[4 * step + 3],
-    )
+    rate, correction1, correction2, decay = hyper[4 * step : 4 * step + 4]
+    rate, scale = rate / correction1, np.float32(1) / correction2  # both corrections are 1 but for Adam
     for at in range(first, last, LANES):
-        update(
-            rule, parameters, gradients, moments, average, at, last - at, len(parameters),
-            rate, correction1, correction2, decay,
-        )  # fmt: skip
+        update(rule, parameters, gradients, moments, average, at, last - at, len(parameters), rate, scale, decay)
 
 
 @helper
