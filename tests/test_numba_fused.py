@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from lenet import backends
 from lenet.backends.numba_backend import NumbaBackend
 from lenet.errors import Unsupported
-from lenet.executors import EagerExecutor, EpochPlan, Executor, State, choose, numba_fused
+from lenet.executors import EagerExecutor, EpochPlan, Executor, State, choose
 from lenet.executors.numba_fused import FusedExecutor
-from lenet.executors.numba_plan import vector_registers
+from lenet.executors.numba_plan import Planner, vector_registers
 from lenet.initialize import initialize
 from lenet.kernels.cpu import cpus, fused
 from lenet.kernels.cpu.simd import LANES
@@ -256,7 +256,7 @@ def test_no_layer_reads_beyond_its_arrays() -> None:
     """Inputs are kept in whole blocks of 16 vectors: the scratch has to reach behind the last of them."""
     for units, classes in product([(1, 1), (7, 20), (37, 11), (120, 84)], [2, 10]):
         network = lenet5(NetworkSettings((2, 3), units, table="full"), 16, 16, classes)
-        plan = numba_fused._Planner(network, 32).plan(None, False, False)
+        plan = Planner(network, 32).plan(None, False, False)
         for stage in (plan.f5, plan.f6, plan.output):
             assert stage.x + stage.stride * LANES <= plan.scratch
 
@@ -529,7 +529,7 @@ def test_blocks_fit_the_registers_of_the_processor_compiled_for(name: str) -> No
 @pytest.mark.parametrize("registers", [32, 8, 4])
 @pytest.mark.parametrize("settings", [case.settings for case in CASES.values()], ids=list(CASES))
 def test_accumulators_and_what_is_added_to_them_fit_the_registers(settings: NetworkSettings, registers: int) -> None:
-    plan = numba_fused._Planner(lenet5(settings, 28, 28, 10), registers).plan(None, False, False)
+    plan = Planner(lenet5(settings, 28, 28, 10), registers).plan(None, False, False)
     for conv in (plan.c1, plan.c3):
         assert 2 * conv.block + conv.block + conv.kernel_width - 1 <= max(registers, 10)
         assert conv.columns % conv.block == 0

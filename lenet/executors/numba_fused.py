@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lenet.backends.base import Backend
 from lenet.backends.numba_backend import NumbaBackend
 from lenet.executors.base import WATCH_SECONDS, EpochPlan, Executor, Samples, State, Watch
-from lenet.executors.numba_plan import Planner, connections
+from lenet.executors.numba_plan import Planner, connections, vector_registers
 from lenet.kernels.cpu import fused
 from lenet.kernels.cpu.fused import BORDER
 from lenet.kernels.cpu.simd import LANES
@@ -41,7 +41,10 @@ class FusedExecutor(Executor):
         super().__init__(network, backend, rule, averaging)
         assert isinstance(backend, NumbaBackend), "this executor is a part of the Numba backend"
         self._threads = backend.threads
-        self._plans = {distorted: Planner(network).plan(rule, averaging, distorted) for distorted in (False, True)}
+        self._plans = {
+            distorted: Planner(network, vector_registers()).plan(rule, averaging, distorted)
+            for distorted in (False, True)
+        }
         plan = self._plans[False]
         self._tables = c1, c3 = connections(network.layers[0]), connections(network.layers[3])
         self._one = plan, c1.first, c1.inputs, c3.first, c3.inputs

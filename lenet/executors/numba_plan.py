@@ -50,8 +50,8 @@ def _blocks(count: int, limit: int) -> tuple[Block, Block]:
 class Planner:
     """Lays out a network for the kernels; refuses what they are not made for."""
 
-    def __init__(self, network: Network) -> None:
-        self._network, self._registers = network, vector_registers()
+    def __init__(self, network: Network, registers: int) -> None:
+        self._network, self._registers = network, registers
         self._offsets = {parameter.key: parameter.offset for parameter in network.parameters}
         self._scratch, self._record = _Places(), _Places()
 

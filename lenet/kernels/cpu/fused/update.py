@@ -1,11 +1,10 @@
 """The update rules, on ranges of the vector of parameters."""
 
-import numpy as np
 from numba import types
 
 from lenet.kernels.cpu.fused.plan import Floats, Plan, Rule
 from lenet.kernels.cpu.options import helper
-from lenet.kernels.cpu.simd import LANES, Emitter, Pointer, Value, deposit, fetch, micro_kernel, plus, zero
+from lenet.kernels.cpu.simd import FLOAT, LANES, Emitter, Pointer, Value, deposit, fetch, micro_kernel, plus, zero
 
 
 @micro_kernel(types.void)
@@ -20,13 +19,11 @@ def update(
     count: Value,
     total: Value,
     rate: Value,
-    scale: Value,
+    correction1: Value,
+    correction2: Value,
     decay: Value,
 ) -> None:
-    """Update ``count`` parameters, at most 16: the formulas of `lenet.optimizers`.
-
-    For Adam, ``rate`` is the learning rate over its first correction, and ``scale`` 1 over its second.
-    """
+    """Update ``count`` parameters, at most 16: the formulas of `lenet.optimizers`."""
     g, w = v.load_first(gradients, at, count), v.load_first(parameters, at, count)
     step = v.splat(rate)
     if rule.name == "gd":
@@ -42,7 +39,9 @@ def update(
         s = v.fma(v.constant(rule.beta2), v.load_first(moments, second, count), squares)
         v.store_first(m, moments, at, count)
         v.store_first(s, moments, second, count)
-        size = v.add(v.sqrt(v.mul(s, v.splat(scale))), v.constant(rule.epsilon))
+        # Divisions of one number, which the compiler takes out of the loop, instead of sixteen.
+        step, scale = (v.splat(v.builder.fdiv(*pair)) for pair in ((rate, correction1), (FLOAT(1.0), correction2)))
+        size = v.add(v.sqrt(v.mul(s, scale)), v.constant(rule.epsilon))
         w = v.sub(w, v.div(v.mul(step, m), size))
     v.store_first(w, parameters, at, count)
     if rule.averaging:
@@ -65,9 +64,11 @@ def update_range(
 ) -> None:
     """Update the parameters first .. last - 1 with the numbers of one step."""
     rate, correction1, correction2, decay = hyper[4 * step : 4 * step + 4]
-    rate, scale = rate / correction1, np.float32(1) / correction2  # both corrections are 1 but for Adam
     for at in range(first, last, LANES):
-        update(rule, parameters, gradients, moments, average, at, last - at, len(parameters), rate, scale, decay)
+        update(
+            rule, parameters, gradients, moments, average, at, last - at, len(parameters),
+            rate, correction1, correction2, decay,
+        )  # fmt: skip
 
 
 @helper
