@@ -243,10 +243,11 @@ def _train(
     click.echo(terminal.header(description, network.size, len(dataset.test_labels)))
 
     console = Console(stderr=True)
+    preparing = time.monotonic()
     with console.status("preparing the kernels (compiled once, then cached) ..."):
-        self_check(executor)
-    if time.monotonic() - started > SLOW_START:
-        seconds = time.monotonic() - started
+        self_check(executor, distorted=settings.distortion.active)
+    seconds = time.monotonic() - preparing
+    if seconds > SLOW_START:
         console.print(f"kernels   compiled in {seconds:.0f} s; later runs begin at once", highlight=False)
     lines = terminal.EpochLines(
         console, len(dataset.train_labels), done + 1, last, validation=len(dataset.validation_labels) > 0
@@ -308,9 +309,9 @@ def _select(device: str | None, backend: str | None, threads: int | None) -> "Ba
     if threads is not None and threads < 1:
         raise UsageError(f"--threads must be 1 or more, not {threads}")
     chosen = backends.select(device or "auto", backend, threads)
-    fastest = backends.probe("numba")
-    if device in (None, "auto") and backend is None and not fastest.ok:
-        click.echo(f"warning: running on {chosen.name}, many times slower: {fastest.reason}", err=True)
+    if backend is None and chosen.name == "numpy":  # only for want of anything faster
+        reason = backends.probe("numba").reason
+        click.echo(f"warning: running on {chosen.name}, many times slower: {reason}", err=True)
     return chosen
 
 

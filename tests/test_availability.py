@@ -70,8 +70,9 @@ def test_selected_threads_reach_the_backend() -> None:
 
 
 @pytest.mark.parametrize("rule", [None, Adam()])
-def test_the_self_check_passes_what_is_right(backend: backends.Backend, rule: Adam | None) -> None:
-    self_check(choose(SMALL, backend, rule, averaging=rule is not None))
+@pytest.mark.parametrize("distorted", [True, False])
+def test_the_self_check_passes_what_is_right(backend: backends.Backend, rule: Adam | None, distorted: bool) -> None:
+    self_check(choose(SMALL, backend, rule, averaging=rule is not None), distorted=distorted)
 
 
 class Wrong(NumpyBackend):
