@@ -71,6 +71,16 @@ def test_one_number_that_differs_makes_another_specialization():
     assert len(scaled.signatures) == 5
 
 
+def test_an_object_in_the_place_of_one_that_is_gone_is_not_taken_for_it():
+    kept = Inner(1, "relu")
+    assert numba.typeof(kept).value is kept
+    for _ in range(100):
+        for count in (1, 2):  # an equal object and a different one: freed at once, they would get the same place
+            inner = Inner(count, "relu")
+            assert numba.typeof(inner).value == inner
+            del inner
+
+
 def test_what_is_not_there_is_refused():
     @numba.njit
     def wrong(outer):

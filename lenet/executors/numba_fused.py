@@ -41,11 +41,11 @@ class FusedExecutor(Executor):
         super().__init__(network, backend, rule, averaging)
         assert isinstance(backend, NumbaBackend), "this executor is a part of the Numba backend"
         self._threads = backend.threads
-        self._plans = {
-            distorted: Planner(network, vector_registers()).plan(rule, averaging, distorted)
-            for distorted in (False, True)
+        registers = vector_registers()
+        self._plan = plan = Planner(network, registers).plan(None, averaging=False, distorted=False)
+        self._training = {
+            distorted: Planner(network, registers).plan(rule, averaging, distorted) for distorted in (False, True)
         }
-        plan = self._plans[False]
         self._tables = c1, c3 = connections(network.layers[0]), connections(network.layers[3])
         self._one = plan, c1.first, c1.inputs, c3.first, c3.inputs
         total = network.size
@@ -59,7 +59,7 @@ class FusedExecutor(Executor):
                 _aligned(plan.scratch),
                 _aligned(6 * LANES),
                 _aligned(LANES, np.int64),
-                _aligned(LANES * border + 64, np.uint8),
+                _aligned(LANES * border + 1, np.uint16),
             )
             for _ in range(self._threads)
         ]
@@ -78,7 +78,7 @@ class FusedExecutor(Executor):
 
     def train_epoch(self, samples: Samples, plan: EpochPlan, watch: Watch | None = None) -> float:
         tiles = -(-min(plan.batch_size, len(plan.order)) // LANES)
-        frozen = self._plans[plan.transforms is not None]
+        frozen = self._training[plan.transforms is not None]
         if len(self._records) < tiles * frozen.record:
             self._records = _aligned(tiles * frozen.record)
         hyper = plan.hyper.astype(np.float32).reshape(-1)
@@ -155,7 +155,7 @@ class FusedExecutor(Executor):
         weights = self._average if self.averaging else self._parameters
 
         def work(own: tuple[Any, ...], order: NDArray[np.int32] = order) -> None:
-            fused.answer(self._plans[False], control, *self._tables, images.reshape(-1), order, weights, logits, *own)
+            fused.answer(self._plan, control, *self._tables, images.reshape(-1), order, weights, logits, *own)
 
         work(self._own[0], order[:0])  # compiles
         if count <= FEW:

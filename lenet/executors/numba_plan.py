@@ -56,7 +56,7 @@ class Planner:
         self._scratch, self._record = _Places(), _Places()
 
     def plan(self, rule: Rule | None, averaging: bool, distorted: bool) -> Plan:
-        """Return the plan for training with ``rule``, on ``distorted`` images or on images as they are.
+        """Return the plan for training with ``rule`` on images ``distorted`` or as they are; without, for answering.
 
         Raises
         ------
@@ -73,14 +73,14 @@ class Planner:
                 raise Unsupported("the fused executor runs LeNet-5 only: C1, S2, C3, S4, F5, F6, output")
         _, height, width = self._network.input_shape
         pixels = self._scratch.take(height * width * LANES)
-        first = self._conv(c1, a1, s2, pixels)
-        third = self._conv(c3, a3, s4, first.y)
+        first = self._conv(c1, a1, s2, pixels, rule)
+        third = self._conv(c3, a3, s4, first.y, rule)
         fifth = self._dense(f5, a5, third.y, "")
         sixth = self._dense(f6, a6, fifth.y, a5.spec.kind)
         last = self._dense(output, None, sixth.y, a6.spec.kind)
         convolutions = self._offsets["F5.weight"]
         return Plan(
-            source=fused.source_digest(),
+            source=fused.SOURCE,
             height=height,
             width=width,
             classes=self._network.classes,
@@ -99,7 +99,7 @@ class Planner:
             record=self._record.size,
         )
 
-    def _conv(self, conv: Conv2D, activation: Activation, pool: Pool2D, x: int) -> ConvStage:
+    def _conv(self, conv: Conv2D, activation: Activation, pool: Pool2D, x: int, rule: Rule | None) -> ConvStage:
         spec = conv.spec
         outputs, rows, columns = spec.output_shape
         if pool.spec.window != 2:
@@ -110,6 +110,7 @@ class Planner:
             )
         most = {32: 8, 8: 2, 4: 2}[self._registers]
         return ConvStage(
+            learns=int(rule is not None),
             inputs=spec.table.inputs,
             height=spec.height,
             width=spec.width,

@@ -40,11 +40,15 @@ def register(kind: type) -> type:
 def _type_of(value: Any, _: Any) -> Frozen:
     """Return the type of an object, made once: to name it takes its whole content."""
     if id(value) not in _types:
-        _types[id(value)] = Frozen(value)
-    return _types[id(value)]
+        _types[id(value)] = value, Frozen(value)
+    return _types[id(value)][1]
 
 
-_types: dict[int, Frozen] = {}  # by identity, which stays unique: a type holds on to its object
+_types: dict[int, tuple[Any, Frozen]] = {}
+"""Objects and their types by identity, which stays unique while the object is held here.
+
+The type alone would not hold it: Numba has one type for objects of equal content, which knows the first of them.
+"""
 
 
 @unbox(Frozen)

@@ -7,6 +7,7 @@ helpers from its own file, and no stale copy of a helper outlives a change.
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import numba
 
@@ -60,8 +61,13 @@ def thread_kernel(function: Callable[..., Any]) -> Any:
     return _kept(function)
 
 
-def _kept(function: F, **flags: Any) -> F:
+def _kept(function: Callable[..., Any], **flags: Any) -> Any:
     try:
-        return _compiled(function, FUSED, cache=True, **flags)
+        dispatcher: Any = _compiled(function, FUSED, cache=True, **flags)
     except RuntimeError:  # "no locator available": no cache folder can be written
         return _compiled(function, FUSED, **flags)
+    # Numba counts its files, and announces one before it is written: a process that compiles at the same moment, or
+    # that finds what an older version left, would run code made for something else. So no two processes share names.
+    files = dispatcher._cache._cache_file
+    files._data_name_pattern = files._data_name_pattern.replace("{number", uuid4().hex + ".{number")
+    return dispatcher

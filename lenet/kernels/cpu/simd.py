@@ -26,6 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+from numpy.polynomial import Chebyshev, Polynomial
 
 from lenet.kernels.cpu.frozen import Frozen
 
@@ -43,9 +44,7 @@ FIRST = ir.Constant(LONG, 0)
 LOG2_E = math.log2(math.e)
 ROUND = 1.5 * 2.0**23  # added to a float32 and taken away again, it rounds to a whole number
 EXP_LIMIT = 87.0  # exp of it is within float32, and so is that of its negative
-EXP_TERMS = 7  # of the series of e^f, |f| <= log(2)/2: relative error 2e-7
-LN2_HIGH = 355 / 512  # log 2 in two parts, the first with so few bits that its multiples are exact
-LN2_LOW = math.log(2.0) - LN2_HIGH
+EXP2_TERMS = 5  # of (2^f - 1) / f, |f| <= 1/2: relative error of 2^f 2e-7
 
 
 class VectorType(types.Type):
@@ -128,8 +127,11 @@ class Emitter:
 
     def gather(self, array: Pointer, places: Value) -> Value:
         """Load four bytes from each of 16 places, a vector of integers, as 16 little-endian integers."""
-        lanes = (self.builder.extract_element(places, ir.Constant(INT, lane)) for lane in range(LANES))
-        return self.gather_at(array, [self.builder.sext(lane, LONG) for lane in lanes])
+        addresses = self.builder.gep(array.base, [FIRST])
+        addresses.indices, addresses.type = [places], ir.VectorType(addresses.type, LANES)  # llvmlite knows no such gep
+        addresses = self.builder.bitcast(addresses, ir.VectorType(INT.as_pointer(), LANES))
+        every, nothing = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES), ir.Constant(INTS, ir.Undefined)
+        return self.call("llvm.masked.gather.v16i32.v16p0i32", INTS, addresses, ir.Constant(INT, 1), every, nothing)
 
     def gather_at(self, array: Pointer, places: Sequence[Value]) -> Value:
         """Load four bytes from each of 16 places as 16 little-endian integers."""
@@ -154,8 +156,8 @@ class Emitter:
         return ir.Constant(INTS, [number] * LANES)
 
     def splat(self, number: Value) -> Value:
-        """Return a float or an integer in all lanes."""
-        kind = FLOATS if number.type == FLOAT else INTS
+        """Return a number in all lanes."""
+        kind = ir.VectorType(number.type, LANES)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(INT, 0))
         return self.shuffle(one, one, [0] * LANES)
 
@@ -227,17 +229,19 @@ class Emitter:
             rows = [self.add(self.shuffle(x, y, low), self.shuffle(x, y, high)) for x, y in pairs]
         return rows[0]
 
-    def exp(self, x: Value) -> Value:
-        """Return e^x = 2^n e^f, n whole, |f| <= log(2)/2; relative error 3e-7, limited to e^±87; NaN stays NaN."""
-        b = self.builder
-        x = self.clamp(x, -EXP_LIMIT, EXP_LIMIT)
-        shifted = self.fma(x, self.constant(LOG2_E), self.constant(ROUND))
+    def exp(self, x: Value, limit: float = EXP_LIMIT) -> Value:
+        """Return e^x = 2^n 2^f, n whole, |f| <= 1/2; NaN stays NaN.
+
+        Relative error 3e-7 + 1e-7 |x|, without fused multiply-add; x is limited to ±``limit``.
+        """
+        b, log2_e = self.builder, self.constant(LOG2_E)
+        x = self.clamp(x, -limit, limit)
+        shifted = self.fma(x, log2_e, self.constant(ROUND))
         n = self.sub(shifted, self.constant(ROUND))
-        f = self.fma(n, self.constant(-LN2_LOW), self.fma(n, self.constant(-LN2_HIGH), x))
-        terms = [1 / math.factorial(k) for k in range(EXP_TERMS)]
-        power = self.constant(terms[-1])
-        for term in reversed(terms[:-1]):
-            power = self.fma(power, f, self.constant(term))
+        f = self.fma(x, log2_e, self.sub(self.constant(0.0), n))
+        *others, power = map(self.constant, _exp2_series())
+        for coefficient in reversed(others):
+            power = self.fma(power, f, coefficient)
         # The whole number sits in the low bits of `shifted`; 23 places up, it adds to the exponent.
         exponent = b.shl(b.bitcast(shifted, INTS), self.integer(23))
         return b.bitcast(b.add(b.bitcast(power, INTS), exponent), FLOATS)
@@ -253,6 +257,13 @@ class Emitter:
                     rows[i] = self.shuffle(upper, lower, low)
                     rows[i | distance] = self.shuffle(upper, lower, high)
         return rows
+
+
+def _exp2_series() -> list[float]:
+    """Return the coefficients of 2^f = 1 + f q(f), q being its Taylor series economized by Chebyshev's polynomials."""
+    taylor = Polynomial([math.log(2) ** (k + 1) / math.factorial(k + 1) for k in range(2 * EXP2_TERMS)])
+    chebyshev = taylor.convert(domain=[-0.5, 0.5], kind=Chebyshev)
+    return [1.0, *chebyshev.truncate(EXP2_TERMS).convert(kind=Polynomial).coef]
 
 
 def _swap_lanes(distance: int) -> tuple[list[int], list[int]]:

@@ -15,12 +15,13 @@ Which thread takes which tile or share changes nothing in the results.
 """
 
 from lenet.kernels.cpu.fused.images import BORDER
-from lenet.kernels.cpu.fused.plan import Block, Connections, ConvStage, DenseStage, Plan, Rule, source_digest
+from lenet.kernels.cpu.fused.plan import SOURCE, Block, Connections, ConvStage, DenseStage, Plan, Rule
 from lenet.kernels.cpu.fused.single import answer_one
 from lenet.kernels.cpu.fused.whole import answer, train
 
 __all__ = [
     "BORDER",
+    "SOURCE",
     "Block",
     "Connections",
     "ConvStage",
@@ -29,6 +30,5 @@ __all__ = [
     "Rule",
     "answer",
     "answer_one",
-    "source_digest",
     "train",
 ]

@@ -1,5 +1,7 @@
 """Convolutions of a tile, with squashing and pooling: forward, and all three gradients."""
 
+from collections.abc import Callable, Sequence
+
 from llvmlite import ir
 from numba import types
 
@@ -37,27 +39,40 @@ def conv_block(
 def squash_and_pool(
     v: Emitter, stage: ConvStage, total: list[Value], scratch: Pointer, slope_at: Value, y_at: Value
 ) -> None:
-    """Squash 2 rows of outputs, pool them, and keep the derivative of the pooled by each of them."""
-    y = [squash(v, stage.activation, x) for x in total]
-    slope = [derivative(v, stage.activation, value) for value in y]
+    """Squash 2 rows of outputs, pool them, and keep the derivative of the pooled by each of them if there is need."""
+    y = squash(v, stage.activation, total)
+    hits: dict[int, Value] = {}
     for q in range(0, stage.block, 2):
         window = [q, q + 1, stage.block + q, stage.block + q + 1]
         if stage.pool == "mean":
-            quarter = v.constant(0.25)
-            pooled = v.mul(v.add(v.add(y[window[0]], y[window[1]]), v.add(y[window[2]], y[window[3]])), quarter)
-            for i in window:
-                slope[i] = v.mul(slope[i], quarter)
+            pooled = v.mul(_joined(v.add, [y[i] for i in window]), v.constant(0.25))
         else:
-            pooled = v.maximum(v.maximum(y[window[0]], y[window[1]]), v.maximum(y[window[2]], y[window[3]]))
-            free = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)  # no maximum found before
-            for i in window:
-                hit = v.builder.and_(free, v.builder.fcmp_ordered("==", y[i], pooled))
-                free = v.builder.and_(free, v.builder.not_(hit))
-                slope[i] = v.builder.select(hit, slope[i], v.constant(0.0))
+            pooled = _joined(v.maximum, [y[i] for i in window])
+            hits |= zip(window, _first_hits(v, [y[i] for i in window], pooled), strict=True)
         v.store(pooled, scratch, y_at, q // 2 * LANES)
-    for p in range(2):
-        row = slope[p * stage.block : (p + 1) * stage.block]
-        v.store_all(row, *v.moved(scratch, slope_at, p * stage.columns * LANES))
+    if not stage.learns:
+        return
+    for i, value in enumerate(y):
+        slope = derivative(v, stage.activation, value)
+        if stage.pool == "mean":
+            slope = v.mul(slope, v.constant(0.25))
+        else:
+            slope = v.builder.select(hits[i], slope, v.constant(0.0))
+        v.store(slope, *v.moved(scratch, slope_at, (i // stage.block * stage.columns + i % stage.block) * LANES))
+
+
+def _joined(join: Callable[[Value, Value], Value], four: Sequence[Value]) -> Value:
+    return join(join(four[0], four[1]), join(four[2], four[3]))
+
+
+def _first_hits(v: Emitter, values: Sequence[Value], largest: Value) -> list[Value]:
+    """Return for each value in which lanes it is the first one to be the largest."""
+    free = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)  # no maximum found before
+    hits = []
+    for value in values:
+        hits.append(v.builder.and_(free, v.builder.fcmp_ordered("==", value, largest)))
+        free = v.builder.and_(free, v.builder.not_(hits[-1]))
+    return hits
 
 
 @helper

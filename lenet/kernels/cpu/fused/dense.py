@@ -34,7 +34,7 @@ def weighted(
 @micro_kernel(types.void)
 def squashed(v: Emitter, stage: DenseStage, total: list[Value], scratch: Pointer, at: Value) -> None:
     """Store the outputs of a block of units."""
-    v.store_all([squash(v, stage.activation, x) for x in total], scratch, at)
+    v.store_all(squash(v, stage.activation, total), scratch, at)
 
 
 @micro_kernel(types.void)

@@ -14,11 +14,11 @@ BORDER = 2  # zero pixels around an image: with coordinates clipped to it, no ne
 
 @micro_kernel(types.void)
 def resample(
-    v: Emitter, plan: Plan, padded: Pointer, maps: Pointer, x: Value, y: Value, out: Pointer, at: Value
+    v: Emitter, plan: Plan, pairs: Pointer, maps: Pointer, x: Value, y: Value, out: Pointer, at: Value
 ) -> None:
     """Write the pixel (x, y) of 16 images, each bilinear at its own source point (a x + b y + c, d x + e y + f).
 
-    ``padded`` (16, height + 4, width + 4) bytes, ``maps`` (6, 16) coefficients.
+    ``pairs`` (16, height + 4, width + 4) of `pair_rows`: two neighbors are four pixels. ``maps`` (6, 16) coefficients.
     """
     x, y = v.splat(x), v.splat(y)
     a, b, c, d, e, f = v.load_all(maps, FIRST, 6)
@@ -27,8 +27,10 @@ def resample(
     stride = plan.width + 2 * BORDER
     images = ir.Constant(top.type, [lane * stride * (plan.height + 2 * BORDER) for lane in range(LANES)])
     place = v.builder.add(images, v.builder.add(v.builder.mul(top, v.integer(stride)), left))
-    upper = _between(v, v.gather(padded, place), right_share)
-    lower = _between(v, v.gather(padded, v.builder.add(place, v.integer(stride))), right_share)
+    square = v.gather(pairs, place)
+    upper_left, lower_left, upper_right, lower_right = (_byte(v, square, i) for i in range(4))
+    upper = v.fma(right_share, v.sub(upper_right, upper_left), upper_left)
+    lower = v.fma(right_share, v.sub(lower_right, lower_left), lower_left)
     value = v.fma(bottom_share, v.sub(lower, upper), upper)
     v.store(v.mul(value, v.constant(1 / 255)), out, at)
 
@@ -41,11 +43,9 @@ def _split(v: Emitter, point: Value, size: int) -> tuple[Value, Value]:
     return before, v.sub(shifted, v.real(before))
 
 
-def _between(v: Emitter, four: Value, share: Value) -> Value:
-    """Interpolate between the first and the second byte of each lane."""
-    first = v.real(v.builder.and_(four, v.integer(255)))
-    second = v.real(v.builder.and_(v.builder.lshr(four, v.integer(8)), v.integer(255)))
-    return v.fma(share, v.sub(second, first), first)
+def _byte(v: Emitter, four: Value, i: int) -> Value:
+    """Return byte ``i`` of each lane."""
+    return v.real(v.builder.and_(v.builder.lshr(four, v.integer(8 * i)), v.integer(255)))
 
 
 @micro_kernel(types.void)
@@ -54,8 +54,20 @@ def unpack(v: Emitter, images: Pointer, places: Pointer, plus: Value, out: Point
     lanes = [v.builder.load(v.address(places, FIRST, lane)) for lane in range(LANES)]
     four = v.gather_at(images, [v.builder.add(lane, plus) for lane in lanes])
     for i in range(4):
-        pixel = v.builder.and_(v.builder.lshr(four, v.integer(8 * i)), v.integer(255))
-        v.store(v.mul(v.real(pixel), v.constant(1 / 255)), out, at, LANES * i)
+        v.store(v.mul(_byte(v, four, i), v.constant(1 / 255)), out, at, LANES * i)
+
+
+@helper
+def pair_rows(plan: Plan, image: NDArray[np.uint8], pairs: NDArray[np.uint16]) -> None:
+    """Write each pixel of an image with its border, and in the high byte the one below; the outermost stay zero."""
+    stride = plan.width + 2 * BORDER
+    for row in range(-1, plan.height):
+        upper = image[max(row, 0) * plan.width :]
+        lower = image[min(row + 1, plan.height - 1) * plan.width :]
+        above, below = np.uint16(row >= 0), np.uint16(256 * (row + 1 < plan.height))
+        target = pairs[(row + BORDER) * stride + BORDER :]
+        for column in range(plan.width):
+            target[column] = above * upper[column] + below * lower[column]
 
 
 @helper
@@ -66,7 +78,7 @@ def load_tile(
     transforms: Floats,
     start: int,
     count: int,
-    padded: NDArray[np.uint8],
+    pairs: NDArray[np.uint16],
     maps: Floats,
     places: Integers,
     scratch: Floats,
@@ -78,19 +90,14 @@ def load_tile(
         places[lane] = order[position] * size
         if plan.distorted:
             image = images[places[lane] : places[lane] + size]
-            room = padded[lane * stride * (plan.height + 2 * BORDER) :]
-            for row in range(plan.height):
-                source = image[row * plan.width : (row + 1) * plan.width]
-                target = room[(row + BORDER) * stride + BORDER :]
-                for column in range(plan.width):
-                    target[column] = source[column]
+            pair_rows(plan, image, pairs[lane * stride * (plan.height + 2 * BORDER) :])
             for i in range(6):
                 maps[i * LANES + lane] = transforms[position * 6 + i]
     if plan.distorted:
         for row in range(plan.height):
             for column in range(plan.width):
                 at = plan.pixels + (row * plan.width + column) * LANES
-                resample(plan, padded, maps, np.float32(column), np.float32(row), scratch, at)
+                resample(plan, pairs, maps, np.float32(column), np.float32(row), scratch, at)
     else:
         for pixel in range(0, size, 4):
             unpack(images, places, pixel, scratch, plan.pixels + pixel * LANES)

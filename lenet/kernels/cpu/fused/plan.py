@@ -29,8 +29,11 @@ class ConvStage:
 
     ``weight`` and ``bias`` are places in the vector of parameters, ``x``, ``slope``, ``y`` and ``dy`` in the scratch of
     a thread: the input (C, H, W), the derivative of the pooled with respect to the plain output, later the delta
-    (K, P, Q), the pooled output and its gradient (K, P/2, Q/2), each times 16.
+    (K, P, Q), the pooled output and its gradient (K, P/2, Q/2), each times 16. Only a plan that ``learns`` has a use
+    for derivatives.
     """
+
+    learns: int
 
     inputs: int
     height: int
@@ -108,7 +111,7 @@ class Plan:
     """A network, and where everything is kept.
 
     ``scratch`` floats for a thread, ``record`` floats for a tile, ``gradient`` is the place in the record of the
-    gradients of the convolutions, which have the first ``convolutions`` parameters. ``source`` is `source_digest`.
+    gradients of the convolutions, which have the first ``convolutions`` parameters. ``source`` is `SOURCE`.
     """
 
     source: str
@@ -131,14 +134,17 @@ class Plan:
     record: int
 
 
-def source_digest() -> str:
-    """Return a digest of the files whose code is compiled into the kernels here.
-
-    Numba's disk cache watches only the file of a cached function. As a part of the plan, and so of the signature, the
-    digest makes it see the other files too.
-    """
+def _source_digest() -> str:
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+SOURCE = _source_digest()
+"""A digest of the files whose code is compiled into the kernels here, as they were when they were imported.
+
+Numba's disk cache watches only the file of a cached function. As a part of the plan, and so of the signature, the
+digest makes it see the other files too.
+"""
 
 
 class Connections(NamedTuple):

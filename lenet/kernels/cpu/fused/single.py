@@ -39,7 +39,7 @@ def run_add(
 @micro_kernel(types.void)
 def run_end(v: Emitter, stage: ConvStage, total: list[Value], y: Pointer, at: Value) -> None:
     """Squash a run, and store it."""
-    v.store_all([squash(v, stage.activation, x) for x in total], y, at)
+    v.store_all(squash(v, stage.activation, total), y, at)
 
 
 @micro_kernel(types.void)
@@ -101,7 +101,8 @@ def units_end(
     """Sum the lanes, add the biases, squash, and store several units."""
     count = ir.Constant(ir.IntType(64), rows.count)
     sums = v.add(v.totals(total), v.load_first(parameters, bias_at, count))
-    v.store_first(squash(v, stage.activation, sums), y, at, count)
+    (values,) = squash(v, stage.activation, [sums])
+    v.store_first(values, y, at, count)
 
 
 @helper

@@ -99,7 +99,7 @@ def train(
     scratch: Floats,
     maps: Floats,
     places: Integers,
-    padded: NDArray[np.uint8],
+    pairs: NDArray[np.uint16],
 ) -> None:
     """Train on all batches of an order; what one of ``threads`` threads does, the last four arrays being its own."""
     steps = (len(order) + batch_size - 1) // batch_size
@@ -114,7 +114,7 @@ def train(
             start = first + tile * LANES
             count = min(LANES, first + batch - start)
             record = records[tile * plan.record : (tile + 1) * plan.record]
-            load_tile(plan, images, order, transforms, start, count, padded, maps, places, scratch)
+            load_tile(plan, images, order, transforms, start, count, pairs, maps, places, scratch)
             forward_tile(plan, c1, c3, parameters, scratch)
             loss_and_deltas(plan, scratch, record, order, labels, losses, start, count, batch)
             backward_tile(plan, c1, c3, parameters, scratch, record)
@@ -163,7 +163,7 @@ def answer(
     scratch: Floats,
     maps: Floats,
     places: Integers,
-    padded: NDArray[np.uint8],
+    pairs: NDArray[np.uint16],
 ) -> None:
     """Write the logits (M K,) of the images in an order, if there are any; what one of several threads does."""
     if len(order) == 0:
@@ -175,7 +175,7 @@ def answer(
             break
         start = tile * LANES
         count = min(LANES, len(order) - start)
-        load_tile(plan, images, order, maps, start, count, padded, maps, places, scratch)
+        load_tile(plan, images, order, maps, start, count, pairs, maps, places, scratch)
         forward_tile(plan, c1, c3, parameters, scratch)
         for lane in range(count):
             for k in range(plan.classes):
