@@ -8,36 +8,50 @@ import pytest
 
 from lenet.kernels.cpu.options import thread_kernel
 from lenet.kernels.cpu.threads import (
+    ADMITTED,
     ARRIVED,
+    ASKED,
     CONTROL,
+    CREW,
     MEETINGS,
+    MILLISECOND,
     NEXT_SHARE,
     NEXT_TILE,
     STOP,
-    STOPPED,
+    come_back,
     meet,
     peek,
     put,
+    sleep,
+    stopped,
     take,
 )
 
 
 @thread_kernel
-def work(threads, rounds, pieces, control, done, early):
-    """Take numbered pieces and meet, round by round; count how often each was done, and early ends of meetings."""
-    for number in range(rounds):
+def work(rounds, pieces, control, done, early, tired):
+    """Take numbered pieces and meet, round by round; count how often each was done, and early ends of meetings.
+
+    Who takes the first piece of a round that ``tired`` divides sleeps over it, as if its processor were lent out.
+    """
+    number = 0
+    while number < rounds and not stopped(control):
         while True:
             piece = take(control, NEXT_TILE)
             if piece >= pieces:
                 break
+            if piece == 0 and tired and number % tired == 0:
+                sleep(10 * MILLISECOND)
             done[number, piece] += 1
-        meet(control, threads)
-        for piece in range(pieces):
-            early[0] += done[number, piece] == 0
-        take(control, NEXT_SHARE)
-        meet(control, threads)
-        if peek(control, STOPPED):
-            break
+        stays = meet(control, False)
+        if stays and not stopped(control):
+            for piece in range(pieces):
+                early[0] += done[number, piece] == 0
+            take(control, NEXT_SHARE)
+            stays = meet(control, True)
+        if not stays:
+            come_back(control, 1, 2 * rounds)
+        number = peek(control, MEETINGS) // 2
 
 
 @thread_kernel
@@ -52,12 +66,13 @@ def control():
     return np.zeros(CONTROL, np.int64)
 
 
-def run(threads, rounds, pieces, shared):
+def run(threads, rounds, pieces, shared, tired=0):
     """Let threads work; return how often each piece of each round was done."""
     done, early = np.zeros((rounds, pieces), np.int64), np.zeros(1, np.int64)
-    work(1, 0, 0, control(), done, early)  # compile
+    work(0, 0, control(), done, early, 0)  # compile
+    shared[CREW] = threads
     team = [
-        threading.Thread(target=work, args=(threads, rounds, pieces, shared, done, early), daemon=True)
+        threading.Thread(target=work, args=(rounds, pieces, shared, done, early, tired), daemon=True)
         for _ in range(threads)
     ]
     for thread in team:
@@ -83,6 +98,16 @@ def test_every_piece_is_done_once_in_its_round(threads):
     assert (run(threads, rounds, 7, shared) == 1).all()
     assert shared[MEETINGS] == 2 * rounds
     assert shared[ARRIVED] == shared[NEXT_TILE] == shared[NEXT_SHARE] == 0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_who_comes_too_late_leaves_and_is_let_in_again(threads):
+    rounds, shared = 200, control()
+    assert (run(threads, rounds, 7, shared, tired=20) == 1).all()
+    assert shared[MEETINGS] == 2 * rounds
+    assert shared[ASKED] >= 1
+    assert shared[ADMITTED] <= shared[ASKED]
+    assert 1 <= shared[CREW] <= threads
 
 
 def test_all_stop_in_the_same_round():

@@ -17,7 +17,7 @@ from lenet.executors.numba_plan import Planner, connections, vector_registers
 from lenet.kernels.cpu import fused
 from lenet.kernels.cpu.fused import BORDER
 from lenet.kernels.cpu.simd import LANES
-from lenet.kernels.cpu.threads import ABANDON, CONTROL, DONE, STOP
+from lenet.kernels.cpu.threads import ABANDON, CONTROL, CREW, DONE, STOP
 from lenet.network import Network
 from lenet.optimizers import Rule
 
@@ -84,11 +84,12 @@ class FusedExecutor(Executor):
         hyper = plan.hyper.astype(np.float32).reshape(-1)
         losses = np.zeros(len(plan.order), np.float32)
         control = _aligned(CONTROL, np.int64)
+        control[CREW] = self._threads
         transforms = np.zeros(0, np.float32) if plan.transforms is None else plan.transforms.reshape(-1)
 
         def work(own: tuple[Any, ...], order: NDArray[np.int32] = plan.order) -> None:
             fused.train(
-                frozen, self._threads, control, *self._tables, samples.images.reshape(-1), samples.labels, order,
+                frozen, control, *self._tables, samples.images.reshape(-1), samples.labels, order,
                 transforms, hyper, plan.batch_size, losses, self._parameters, self._gradients, self._moments,
                 self._average, self._records, *own,
             )  # fmt: skip

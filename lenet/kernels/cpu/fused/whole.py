@@ -11,7 +11,22 @@ from lenet.kernels.cpu.fused.plan import Connections, DenseStage, Floats, Intege
 from lenet.kernels.cpu.fused.update import sum_records, update_range
 from lenet.kernels.cpu.options import helper, thread_kernel
 from lenet.kernels.cpu.simd import LANES
-from lenet.kernels.cpu.threads import ABANDON, DONE, NEXT_SHARE, NEXT_TILE, STOP, STOPPED, meet, peek, put, take
+from lenet.kernels.cpu.threads import (
+    DONE,
+    MEETINGS,
+    NAPS,
+    NEXT_SHARE,
+    NEXT_TILE,
+    SETTLED,
+    STOP,
+    Control,
+    come_back,
+    meet,
+    peek,
+    put,
+    stopped,
+    take,
+)
 
 
 @helper
@@ -77,11 +92,46 @@ def update_dense(
     update_range(plan.rule, parameters, gradients, moments, average, hyper, step, at, at + units)
 
 
+@helper
+def update_all(
+    plan: Plan,
+    control: Control,
+    records: Floats,
+    tiles: int,
+    parameters: Floats,
+    gradients: Floats,
+    moments: Floats,
+    average: Floats,
+    hyper: Floats,
+    step: int,
+) -> None:
+    """Take shares of the parameters, as long as there are some: those of the convolutions are one."""
+    f5, f6 = shares_of(plan.f5), shares_of(plan.f6)
+    shares = 1 + f5 + f6 + shares_of(plan.output)
+    while True:
+        share = take(control, NEXT_SHARE)
+        if share >= shares:
+            break
+        if share == 0:
+            sum_records(plan, records, tiles, gradients)
+            update_range(plan.rule, parameters, gradients, moments, average, hyper, step, 0, plan.convolutions)
+        elif share <= f5:
+            update_dense(plan, plan.f5, share - 1, records, tiles, parameters, gradients, moments, average, hyper, step)
+        elif share <= f5 + f6:
+            update_dense(
+                plan, plan.f6, share - 1 - f5, records, tiles, parameters, gradients, moments, average, hyper, step
+            )
+        else:
+            update_dense(
+                plan, plan.output, share - 1 - f5 - f6, records, tiles, parameters, gradients, moments, average, hyper,
+                step,
+            )  # fmt: skip
+
+
 @thread_kernel
 def train(
     plan: Plan,
-    threads: int,
-    control: NDArray[np.int64],
+    control: Control,
     c1: Connections,
     c3: Connections,
     images: NDArray[np.uint8],
@@ -101,9 +151,10 @@ def train(
     places: Integers,
     pairs: NDArray[np.uint16],
 ) -> None:
-    """Train on all batches of an order; what one of ``threads`` threads does, the last four arrays being its own."""
+    """Train on all batches of an order; what one of several threads does, the last four arrays being its own."""
     steps = (len(order) + batch_size - 1) // batch_size
-    for step in range(steps):
+    step, naps, back = 0, 0, -SETTLED - 1
+    while step < steps and not stopped(control):
         first = step * batch_size
         batch = min(batch_size, len(order) - first)
         tiles = (batch + LANES - 1) // LANES
@@ -118,42 +169,22 @@ def train(
             forward_tile(plan, c1, c3, parameters, scratch)
             loss_and_deltas(plan, scratch, record, order, labels, losses, start, count, batch)
             backward_tile(plan, c1, c3, parameters, scratch, record)
-        meet(control, threads)
-        if peek(control, STOPPED) or peek(control, STOP) == ABANDON:
-            break
-
-        f5, f6 = shares_of(plan.f5), shares_of(plan.f6)
-        shares = 1 + f5 + f6 + shares_of(plan.output)
-        while True:
-            share = take(control, NEXT_SHARE)
-            if share >= shares:
-                break
-            if share == 0:
-                sum_records(plan, records, tiles, gradients)
-                update_range(plan.rule, parameters, gradients, moments, average, hyper, step, 0, plan.convolutions)
-            elif share <= f5:
-                update_dense(
-                    plan, plan.f5, share - 1, records, tiles, parameters, gradients, moments, average, hyper, step
-                )
-            elif share <= f5 + f6:
-                update_dense(
-                    plan, plan.f6, share - 1 - f5, records, tiles, parameters, gradients, moments, average, hyper, step
-                )
-            else:
-                update_dense(
-                    plan, plan.output, share - 1 - f5 - f6, records, tiles, parameters, gradients, moments, average,
-                    hyper, step,
-                )  # fmt: skip
-        meet(control, threads)
-        put(control, DONE, first + batch)
-        if peek(control, STOPPED) or peek(control, STOP) == ABANDON:
-            break
+        stays = meet(control, False)
+        if stays and not stopped(control):
+            update_all(plan, control, records, tiles, parameters, gradients, moments, average, hyper, step)
+            put(control, DONE, first + batch)
+            stays = meet(control, True)
+        if not stays:
+            naps = 1 if peek(control, MEETINGS) - back > SETTLED else min(2 * naps, NAPS)
+            come_back(control, naps, 2 * steps)
+            back = peek(control, MEETINGS)
+        step = peek(control, MEETINGS) // 2
 
 
 @thread_kernel
 def answer(
     plan: Plan,
-    control: NDArray[np.int64],
+    control: Control,
     c1: Connections,
     c3: Connections,
     images: NDArray[np.uint8],
