@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from _arrays import fold, mask, normalized, tables, unfold
 from numpy.typing import DTypeLike, NDArray
 
 from lenet import backends
@@ -26,12 +27,10 @@ from lenet.data import load_dataset
 from lenet.executors import EagerExecutor, EpochPlan, Executor, State
 from lenet.info import versions
 from lenet.initialize import initialize
-from lenet.layers import Conv2D
 from lenet.lenet5 import lenet5
 from lenet.network import Network
 from lenet.optimizers import Adam, hyper_table
 from lenet.settings import Settings
-from lenet.specs import ConnectionTable
 from lenet.storage import Description
 from lenet.streams import Purpose, permutation, stream
 from lenet.training import first_state, plan_epoch, train
@@ -62,36 +61,6 @@ class Problem:
         self.network: Network = lenet5(self.settings.network, self.data.height, self.data.width, self.data.classes)
         self.weights = initialize(self.network, self.settings.training.initialization, self.settings.training.seed)
         self.order = permutation(stream(1, Purpose.ORDER, 1), SAMPLE)
-
-    @property
-    def tables(self) -> dict[str, ConnectionTable]:
-        """The connection table of each convolution, by the name of its weights."""
-        return {f"{layer.name}.weight": layer.spec.table for layer in self.network.layers if isinstance(layer, Conv2D)}
-
-    def mask(self, name: str) -> Floats:
-        """Return which pairs of maps a convolution connects, (K, C, 1, 1) of 0 and 1."""
-        table = self.tables[name]
-        mask = np.zeros((table.outputs, table.inputs, 1, 1), np.float32)
-        for k, c in table.connections:
-            mask[k, c] = 1
-        return mask
-
-    def unfold(self, flat: Floats) -> dict[str, Floats]:
-        """Return lenet's vector of parameters as arrays by name; kernels (K, C, R, S), zero where unconnected."""
-        arrays = {parameter.key: np.array(parameter.view(flat)) for parameter in self.network.parameters}
-        for name, table in self.tables.items():
-            dense = np.zeros((table.outputs, table.inputs, *arrays[name].shape[1:]), flat.dtype)
-            dense[tuple(np.array(table.connections).T)] = arrays[name]
-            arrays[name] = dense
-        return arrays
-
-    def fold(self, arrays: dict[str, Floats]) -> Floats:
-        """Return arrays by name as lenet's vector of parameters."""
-        parts = []
-        for name, array in arrays.items():
-            table = self.tables.get(name)
-            parts.append(array if table is None else array[tuple(np.array(table.connections).T)])
-        return np.concatenate([part.ravel() for part in parts])
 
 
 class Contender(ABC):
@@ -256,9 +225,10 @@ class TorchEager(Contender):
         self.torch = torch = import_module("torch")
         torch.set_num_threads(threads)
         self._dtype = getattr(torch, dtype)
-        self._mask = torch.from_numpy(problem.mask("C3.weight")).to(self._dtype)
+        self._mask = torch.from_numpy(mask(tables(problem.network)["C3.weight"])).to(self._dtype)
         self._first = {
-            name: torch.from_numpy(array).to(self._dtype) for name, array in problem.unfold(problem.weights).items()
+            name: torch.from_numpy(array).to(self._dtype)
+            for name, array in unfold(problem.network, problem.weights).items()
         }
         self._parameters = [tensor.clone().requires_grad_() for tensor in self._first.values()]
         self._optimizer = torch.optim.Adam(
@@ -329,7 +299,7 @@ class TorchEager(Contender):
         return self._fold(weights), self._fold(moments)
 
     def _fold(self, arrays: list[Floats]) -> Floats:
-        return self.problem.fold(dict(zip(self._first, arrays, strict=True)))
+        return fold(self.problem.network, dict(zip(self._first, arrays, strict=True)))
 
     def answer(self, count: int) -> Callable[[], Any]:
         images = self._test_images[:count]
@@ -356,7 +326,7 @@ class TorchEager(Contender):
         for epoch in range(1, training.epochs + 1):
             plan = plan_epoch(self.problem.settings, epoch, len(images), data.height, data.width)
             assert plan.transforms is not None
-            theta = torch.from_numpy(_normalized(plan.transforms, data.height, data.width))
+            theta = torch.from_numpy(normalized(plan.transforms, data.height, data.width))
             order, total = torch.from_numpy(plan.order).long(), torch.zeros(())
             batches = zip(order.split(plan.batch_size), theta.split(plan.batch_size), plan.hyper, strict=True)
             for index, maps, (rate, _, _, decay) in batches:
@@ -374,14 +344,6 @@ class TorchEager(Contender):
         with self.torch.inference_mode():
             chunks = zip(images.split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True)
             return int(sum((self._forward(x, parameters).argmax(1) == y).sum() for x, y in chunks))
-
-
-def _normalized(transforms: Floats, height: int, width: int) -> Floats:
-    """Return affine maps of pixels as maps of coordinates from -1 to 1, corner to corner, as affine_grid takes them."""
-    to_pixels = np.array([[(width - 1) / 2, 0, (width - 1) / 2], [0, (height - 1) / 2, (height - 1) / 2], [0, 0, 1]])
-    from_pixels = np.linalg.inv(to_pixels)[:2]
-    last = np.broadcast_to(np.array([0.0, 0.0, 1.0]), (len(transforms), 1, 3))
-    return (from_pixels @ np.concatenate([transforms, last], axis=1) @ to_pixels).astype(np.float32)
 
 
 class TorchFloat64(TorchEager):
@@ -439,11 +401,11 @@ class JaxJit(Contender):
         self.jax = jax = import_module("jax")
         self._step = jax.jit(self.step, donate_argnums=0)
         self._forward = jax.jit(self.forward)
-        self._names = list(problem.unfold(problem.weights))
+        self._names = list(unfold(problem.network, problem.weights))
         data = problem.data
         self._images = data.train_images[:SAMPLE, None].astype(np.float32) / np.float32(255)
         self._labels = data.train_labels[:SAMPLE]
-        self._mask = problem.mask("C3.weight")
+        self._mask = mask(tables(problem.network)["C3.weight"])
 
     def forward(self, parameters: list[Any], x: Any) -> Any:
         """Return the logits."""
@@ -486,7 +448,7 @@ class JaxJit(Contender):
         return parameters, mean, square, done
 
     def reset(self) -> None:
-        arrays = self.problem.unfold(self.problem.weights.astype(np.float32)).values()
+        arrays = unfold(self.problem.network, self.problem.weights.astype(np.float32)).values()
         to_device = self.jax.numpy.array
         zeros = [[to_device(np.zeros_like(array)) for array in arrays] for _ in range(2)]
         self._state = [to_device(array) for array in arrays], *zeros, to_device(np.float32(0))
@@ -503,7 +465,7 @@ class JaxJit(Contender):
 
     def state(self) -> tuple[Floats, Floats]:
         weights, moments = (
-            self.problem.fold(dict(zip(self._names, map(np.asarray, arrays), strict=True)))
+            fold(self.problem.network, dict(zip(self._names, map(np.asarray, arrays), strict=True)))
             for arrays in self._state[:2]
         )
         return weights, moments

@@ -80,7 +80,7 @@ def device_options(command: Command) -> Command:
     """Add the options that say where to compute."""
     for option in (
         click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: all CPUs]"),
-        click.option("--backend", metavar="[numpy|numba]", help="How to compute; overrides --device."),
+        click.option("--backend", metavar="[numpy|numba|cupy]", help="How to compute; overrides --device."),
         click.option(
             "--device", metavar="[auto|cpu|gpu]", help="Where to compute; auto takes the fastest.  [default: auto]"
         ),

@@ -14,9 +14,13 @@ class UsageError(LenetError):
 
 
 class DeviceUnusable(LenetError):
-    """The device or backend that was asked for cannot run here; the message says why and what to do."""
+    """The device or backend that was asked for cannot run here: the ``reason``, and a ``hint`` what to do."""
 
     exit_code = 3
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(f"{reason}; {hint}" if hint else reason)
+        self.reason, self.hint = reason, hint
 
 
 class Unsupported(LenetError):

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import lenet
 from lenet import backends
 
 PACKAGES = ("numpy", "numba", "llvmlite", "click", "rich", "matplotlib")
+CUPY_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cupy")  # of which one at most is installed
 
 
 def versions() -> dict[str, str]:
@@ -21,6 +23,9 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "absent"
+    for package in CUPY_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 
@@ -34,6 +39,12 @@ def processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+def _told(status: backends.BackendStatus) -> str:
+    if status.ok:
+        return status.device
+    return f"unusable: {status.reason}" + (f" ({status.hint})" if status.hint else "")
+
+
 def collect() -> dict[str, Any]:
     """Return versions, machine, backends and folders as one nested dictionary of plain values."""
     statuses = [backends.probe(name) for name in backends.NAMES]
@@ -45,7 +56,7 @@ def collect() -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "python": sys.executable,
         },
-        "backends": {status.name: status.device if status.ok else f"unusable: {status.reason}" for status in statuses},
+        "backends": {status.name: _told(status) for status in statuses},
         "folders": {
             "package": str(Path(lenet.__file__).parent),
             "kernel_cache": os.environ.get("NUMBA_CACHE_DIR", "beside the package, or the user's cache folder"),

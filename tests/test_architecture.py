@@ -33,7 +33,7 @@ LEVELS = (
 LIBRARY_USERS = {
     "numba": ("*numba*", "kernels/cpu/*"),
     "llvmlite": ("*numba*", "kernels/cpu/*"),
-    "cupy": ("*cupy*",),
+    "cupy": ("backends/cupy_backend.py", "kernels/cuda/*", "executors/cuda_*"),
     "matplotlib": ("curves.py",),
     "flask": ("studio/*",),
 }

@@ -42,7 +42,7 @@ RULE = Adam(epsilon=1e-4)  # so that rounding does not decide the direction of a
 AVERAGE = 0.2
 STATE_TOLERANCES = {
     "parameters": 4000,  # each gradient is off by some eps of the largest; Adam divides it by its own size or epsilon
-    "moments": 32,
+    "moments": 64,
     "average": 64,
 }
 """In units of eps, relative to the farthest that a number has moved."""

@@ -11,6 +11,7 @@ __all__ = ["NAMES", "Array", "Backend", "BackendStatus", "get", "probe", "select
 _CLASSES = {
     "numpy": ("lenet.backends.numpy_backend", "NumpyBackend"),
     "numba": ("lenet.backends.numba_backend", "NumbaBackend"),
+    "cupy": ("lenet.backends.cupy_backend", "CupyBackend"),
 }
 
 NAMES = tuple(_CLASSES)
@@ -29,14 +30,15 @@ def get(name: str, **options: Any) -> Backend:
     try:
         backend: Backend = getattr(import_module(module), class_name)(**options)
     except ImportError as error:
-        raise DeviceUnusable(_import_failure(name, error)) from error
+        raise _import_failure(name, error) from error
     return backend
 
 
 def select(device: str = "auto", name: str | None = None, threads: int | None = None) -> Backend:
     """Return the backend that a user's choice of device, of backend, or of neither stands for.
 
-    ``cpu`` is Numba. ``auto`` takes the fastest backend that can run here. An explicit choice never falls back.
+    ``cpu`` is Numba, ``gpu`` is CuPy. ``auto`` takes the fastest backend that can run here. An explicit choice never
+    falls back.
 
     Raises
     ------
@@ -49,24 +51,41 @@ def select(device: str = "auto", name: str | None = None, threads: int | None = 
         raise UsageError(f"--device is auto, cpu or gpu, not {device!r}")
     if name is not None and name not in NAMES:
         raise UsageError(f"--backend is one of {', '.join(NAMES)}, not {name!r}")
-    if device == "gpu":
-        if name is not None:
-            raise UsageError(f"--device gpu contradicts --backend {name}, which runs on the CPU")
-        raise DeviceUnusable("--device gpu: this version of lenet has no GPU backend; use --device cpu")
+    if name is not None and device != "auto" and (device == "gpu") != (name == "cupy"):
+        raise UsageError(f"--device {device} contradicts --backend {name}, which runs on the {_PLACES[name]}")
     if name is None:
-        name = "numba" if device == "cpu" or probe("numba").ok else "numpy"
-    return get(name, threads=threads) if name == "numba" else get(name)
+        name = {"cpu": "numba", "gpu": "cupy", "auto": None}[device]
+    for candidate in ("cupy", "numba") if name is None else ():
+        try:
+            return get(candidate, **_options(candidate, threads))
+        except DeviceUnusable:
+            continue
+    return get(name or "numpy", **_options(name, threads))
+
+
+_PLACES = {"numpy": "CPU", "numba": "CPU", "cupy": "GPU"}
+
+
+def _options(name: str | None, threads: int | None) -> dict[str, Any]:
+    return {"threads": threads} if name == "numba" else {}
 
 
 def probe(name: str) -> BackendStatus:
-    """Say whether a backend can run here, and if not, why: not installed, or installed but not importable."""
+    """Say whether a backend can run here, and if not, why, and what to do."""
     try:
         return BackendStatus(name, ok=True, device=get(name).device)
     except DeviceUnusable as error:
-        return BackendStatus(name, ok=False, reason=str(error))
+        return BackendStatus(name, ok=False, reason=error.reason, hint=error.hint)
 
 
-def _import_failure(name: str, error: ImportError) -> str:
+_INSTALL = {
+    "numba": "pip install numba",
+    "cupy": "with an NVIDIA GPU: pip install cupy-cuda12x, or cupy-cuda13x for a driver of CUDA 13",
+}
+
+
+def _import_failure(name: str, error: ImportError) -> DeviceUnusable:
     if isinstance(error, ModuleNotFoundError) and error.name == name:
-        return f"{name} is not installed; pip install {name}"
-    return f"{name} is installed but cannot be imported: {error}"
+        return DeviceUnusable(f"{name} is not installed", _INSTALL[name])
+    text = " ".join(str(error).split())
+    return DeviceUnusable(f"{name} is installed but cannot be imported: {text}")

@@ -19,4 +19,11 @@ def choose(network: Network, backend: Backend, rule: Rule | None = None, averagi
 
         with suppress(Unsupported):
             return FusedExecutor(network, backend, rule, averaging)
+    if backend.name == "cupy":
+        from lenet.executors.cuda_fused import CudaFusedExecutor
+        from lenet.executors.cuda_graph import GraphExecutor
+
+        with suppress(Unsupported):
+            return CudaFusedExecutor(network, backend, rule, averaging)
+        return GraphExecutor(network, backend, rule, averaging)
     return EagerExecutor(network, backend, rule, averaging)

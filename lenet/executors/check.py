@@ -1,15 +1,19 @@
 """Whether a backend computes what the reference computes, on one small batch, before a run trusts it."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lenet.backends import get
-from lenet.errors import DeviceUnusable
+from lenet.errors import DeviceUnusable, LenetError
 from lenet.executors.base import EpochPlan, Executor, State
 from lenet.executors.eager import EagerExecutor
 from lenet.initialize import initialize
 from lenet.streams import Purpose, stream, uniform
 
 IMAGES = 20  # a batch of 16 and a smaller one
+HINT = "use --backend numpy, and please report it with the output of lenet info"
 TOLERANCE = 1e-3  # of the norm; float32 stays an order of magnitude below, a wrong kernel is far above
 
 
@@ -21,8 +25,28 @@ def self_check(executor: Executor, *, distorted: bool = True) -> None:
     Raises
     ------
     DeviceUnusable
-        When cost, weights or answers differ by more than rounding explains.
+        When cost, weights or answers differ by more than rounding explains, or when there are none: no memory is left,
+        or a kernel does not compile.
     """
+    try:
+        outcomes = _outcomes(executor, distorted)
+    except (LenetError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a library's own kinds, of which nobody knows up here
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DeviceUnusable(f"{executor.backend.device} failed in a small self-check: {text}", HINT) from error
+    for name, ours, reference in zip(("cost", "losses", "logits", "weights"), *outcomes, strict=True):
+        error_norm = float(np.linalg.norm(ours - reference)) / max(float(np.linalg.norm(reference)), 1e-6)
+        if not error_norm <= TOLERANCE:  # also when it is NaN
+            raise DeviceUnusable(
+                f"{executor.backend.device} computes wrong {name} (off by {error_norm:.1e} of their norm in a small "
+                "self-check against NumPy)",
+                HINT,
+            )
+
+
+def _outcomes(executor: Executor, distorted: bool) -> list[list[NDArray[Any]]]:
+    """Return cost, losses, logits and weights, as they are here and as they are on NumPy."""
     network, rule, averaging = executor.network, executor.rule, executor.averaging
     _, height, width = network.input_shape
     source = stream(0, Purpose.INITIALIZATION)
@@ -44,10 +68,4 @@ def self_check(executor: Executor, *, distorted: bool = True) -> None:
         cost = [] if rule is None else [each.train_epoch(samples, plan)]
         losses, _ = each.evaluate(samples)
         outcomes.append([np.array(cost), losses, each.predict(images), each.read().weights - weights])
-    for name, ours, reference in zip(("cost", "losses", "logits", "weights"), *outcomes, strict=True):
-        error = float(np.linalg.norm(ours - reference)) / max(float(np.linalg.norm(reference)), 1e-6)
-        if not error <= TOLERANCE:  # also when it is NaN
-            raise DeviceUnusable(
-                f"{executor.backend.device} computes wrong {name} (off by {error:.1e} of their norm in a small "
-                "self-check against NumPy); use --backend numpy, and please report it with the output of lenet info"
-            )
+    return outcomes

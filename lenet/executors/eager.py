@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,30 @@ class Workspace:
         return part
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What the steps of an epoch read and write, on the device; all but the images in the order of the epoch.
+
+    Attributes
+    ----------
+    images : (L, H, W) uint8, the data set
+    index : (M,) int32, which of them
+    transforms : (M, 2, 3) or None
+    labels : (M,) int32
+    hyper : (steps, 4)
+    losses : (M,), which the steps write
+    batch_size : images a step
+    """
+
+    images: Array
+    index: Array
+    transforms: Array | None
+    labels: Array
+    hyper: Array
+    losses: Array
+    batch_size: int
+
+
 class EagerExecutor(Executor):
     """Runs every primitive of every layer in order."""
 
@@ -73,30 +98,42 @@ class EagerExecutor(Executor):
     def train_epoch(self, samples: Samples, plan: EpochPlan, watch: Watch | None = None) -> float:
         backend = self.backend
         order = backend.to_device(plan.order)
-        transforms = None if plan.transforms is None else backend.to_device(plan.transforms)
-        hyper = backend.to_device(plan.hyper.astype(backend.dtype))
         labels = backend.empty((len(order),), np.int32)
         labels[...] = samples.labels[order]
-        losses = backend.empty((len(order),))
-        told, told_at = 0, time.monotonic()
-        for step, batch in enumerate(_batches(len(order), plan.batch_size)):
-            moved = None if transforms is None else transforms[batch]
-            self._step(samples.images, order[batch], moved, labels[batch], hyper[step], losses[batch])
+        epoch = Epoch(
+            images=samples.images,
+            index=order,
+            transforms=None if plan.transforms is None else backend.to_device(plan.transforms),
+            labels=labels,
+            hyper=backend.to_device(plan.hyper.astype(backend.dtype)),
+            losses=backend.empty((len(order),)),
+            batch_size=plan.batch_size,
+        )
+        step, told, told_at = 0, 0, time.monotonic()
+        while step < plan.steps:
+            step += self._advance(epoch, step)
             if watch and time.monotonic() - told_at >= WATCH_SECONDS:
-                watch(batch.stop, float(backend.to_host(losses[told : batch.stop]).mean()))
-                told, told_at = batch.stop, time.monotonic()
-        return float(backend.to_host(losses).mean(dtype=np.float64))
+                done = min(step * plan.batch_size, len(order))
+                watch(done, float(backend.to_host(epoch.losses[told:done]).mean()))
+                told, told_at = done, time.monotonic()
+        return float(backend.to_host(epoch.losses).mean(dtype=np.float64))
 
-    def _step(
-        self, images: Array, index: Array, transforms: Array | None, labels: Array, hyper: Array, losses: Array
-    ) -> None:
+    def _advance(self, epoch: Epoch, step: int) -> int:
+        """Train from ``step`` on, and return how many steps it were."""
+        self._step(epoch, step)
+        return 1
+
+    def _step(self, epoch: Epoch, step: int) -> None:
         """Train on one batch: distort, forward, backward, update."""
-        backend, space = self.backend, self._workspace(len(index), training=True)
-        backend.distort(images, index, transforms, out=space.x)
+        batch = slice(step * epoch.batch_size, min((step + 1) * epoch.batch_size, len(epoch.index)))
+        moved = None if epoch.transforms is None else epoch.transforms[batch]
+        backend, space = self.backend, self._workspace(batch.stop - batch.start, training=True)
+        backend.distort(epoch.images, epoch.index[batch], moved, out=space.x)
         activations = self._forward(self._p, space)
-        backend.softmax_cross_entropy(activations[-1], labels, losses, space.dlogits)
+        backend.softmax_cross_entropy(activations[-1], epoch.labels[batch], epoch.losses[batch], space.dlogits)
         self._backward(activations, space)
         assert self.rule is not None, "an executor without a rule does not train"
+        hyper = epoch.hyper[step]
         backend.optimizer_step(self.rule, self._parameters, self._gradients, self._moments, self._average, hyper)
 
     def _forward(self, parameters: list[Arrays], space: Workspace) -> list[Array]:
