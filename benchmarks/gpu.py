@@ -16,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -50,6 +49,7 @@ from lenet.training import plan_epoch, train
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 460  # seconds in all; what has not begun by its time is left out, and said
+TESTS = ("-k", "(cupy or gpu) and not cpu", "--require-backend", "cupy")  # not those that need no GPU
 GOALS = (0.97, 0.98, 0.99)
 
 Executors = dict[str, type[Executor]]
@@ -67,15 +67,14 @@ class Session:
         self.found: dict[str, Any] = {}
         self.begun = time.monotonic()
 
-    @contextmanager
-    def part(self, name: str, needs: float = 0) -> Iterator[dict[str, Any]]:
-        """Announce a part, collect what it finds, and keep what goes wrong in it."""
+    def part(self, name: str, measure: Callable[[dict[str, Any]], None], needs: float = 0) -> None:
+        """Announce a part, let it fill in what it finds, and keep what goes wrong in it, or that there is no time."""
         found: dict[str, Any] = {}
         print(f"{time.monotonic() - self.begun:5.0f} s  {name}", flush=True)
         try:
             if time.monotonic() - self.begun + needs > LIMIT:
                 raise TimeoutError("left out: no time")
-            yield found
+            measure(found)
         except Exception as error:
             found["failed"] = f"{type(error).__name__}: {error}"
             print(f"         {found['failed']}", flush=True)
@@ -119,45 +118,41 @@ class Session:
         return found
 
 
-def run_tests(session: Session, seconds: float) -> None:
+def run_tests(session: Session, found: dict[str, Any], seconds: float) -> None:
     """Run the test suite's GPU part in a process of its own."""
-    with session.part("tests", needs=30) as found:
-        command = [sys.executable, "-m", "pytest", "-q", "-k", "cupy", "--require-backend", "cupy", str(ROOT / "tests")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False)
-        lines = (done.stdout or done.stderr).strip().splitlines()
-        found |= {"exit_code": done.returncode, "summary": lines[-1] if lines else "", "last_lines": lines[-30:]}
-        print(f"         {found['summary']}", flush=True)
+    command = [sys.executable, "-m", "pytest", "-q", *TESTS, str(ROOT / "tests")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    found |= {"exit_code": done.returncode, "summary": lines[-1] if lines else "", "last_lines": lines[-30:]}
+    print(f"         {found['summary']}", flush=True)
 
 
-def check(session: Session) -> None:
+def check(session: Session, found: dict[str, Any]) -> None:
     """Hold every executor to NumPy; one that computes wrong, or refuses, is not timed."""
-    with session.part("check") as found:
-        for name in list(session.executors):
-            try:
-                self_check(session.executor(name))
-                found[name] = "agrees with NumPy"
-            except (DeviceUnusable, Unsupported) as error:
-                found[name] = str(error)
-                del session.executors[name]
-            print(f"         {name}: {found[name]}", flush=True)
+    for name in list(session.executors):
+        try:
+            self_check(session.executor(name))
+            found[name] = "agrees with NumPy"
+        except (DeviceUnusable, Unsupported) as error:
+            found[name] = str(error)
+            del session.executors[name]
+        print(f"         {name}: {found[name]}", flush=True)
 
 
-def time_primitives(session: Session) -> None:
+def time_primitives(session: Session, found: dict[str, Any]) -> None:
     """Time each primitive of the default network."""
-    with session.part("primitives", needs=10) as found:
-        batch = session.batches[0]
-        jobs = layer_jobs(session.network, session.backend, batch) | {
-            name: job
-            for name, job in other_jobs(session.network, session.backend, batch).items()
-            if not name.startswith(("train", "evaluate"))
-        }
-        found |= {"batch": batch, "seconds": session.interleaved(jobs, session.seconds)}
+    batch = session.batches[0]
+    jobs = layer_jobs(session.network, session.backend, batch) | {
+        name: job
+        for name, job in other_jobs(session.network, session.backend, batch).items()
+        if not name.startswith(("train", "evaluate"))
+    }
+    found |= {"batch": batch, "seconds": session.interleaved(jobs, session.seconds)}
 
 
-def climb_ladder(session: Session) -> None:
+def climb_ladder(session: Session, found: dict[str, Any]) -> None:
     """Time the versions of the convolution."""
-    with session.part("ladder", needs=10) as found:
-        found |= ladder.measure(session.cupy, session.backend, session.batches[::2])
+    found |= ladder.measure(session.cupy, session.backend, session.batches[::2])
 
 
 def steps_of(session: Session, batch: int) -> EpochPlan:
@@ -170,70 +165,65 @@ def steps_of(session: Session, batch: int) -> EpochPlan:
     return EpochPlan(order, plan.transforms, hyper, batch)
 
 
-def time_steps(session: Session) -> None:
-    """Time training steps of every executor, at several batch sizes, with distortion."""
-    for batch in session.batches:
-        with session.part(f"training steps, batch {batch}", needs=20) as found:
-            plan = steps_of(session, batch)
-            jobs = {}
-            for name in session.executors:
-                executor = session.executor(name)
-                samples = executor.upload(session.data.train_images, session.data.train_labels)
-                jobs[name] = partial(executor.train_epoch, samples, plan)
-            found |= {"steps": session.steps, "seconds": session.interleaved(jobs, session.wall)}
+def time_steps(session: Session, batch: int, found: dict[str, Any]) -> None:
+    """Time training steps of every executor, with distortion."""
+    plan, jobs = steps_of(session, batch), {}
+    for name in session.executors:
+        executor = session.executor(name)
+        samples = executor.upload(session.data.train_images, session.data.train_labels)
+        jobs[name] = partial(executor.train_epoch, samples, plan)
+    found |= {"steps": session.steps, "seconds": session.interleaved(jobs, session.wall)}
 
 
-def time_answers(session: Session) -> None:
+def time_answers(session: Session, found: dict[str, Any]) -> None:
     """Time the evaluation of the test images, and one answer from host to host."""
-    with session.part("answers", needs=10) as found:
-        images, labels = session.data.test_images, session.data.test_labels
-        evaluations, answers = {}, {}
-        for name in session.executors:
-            executor = session.executor(name)
-            samples = executor.upload(images, labels)
-            evaluations[name] = partial(executor.evaluate, samples)
-            answers[name] = partial(executor.predict, images[:1])
-        found |= {
-            "images": len(labels),
-            "evaluation": session.interleaved(evaluations, session.wall),
-            "one_answer": session.interleaved(answers, session.wall),
-        }
+    images, labels = session.data.test_images, session.data.test_labels
+    evaluations, answers = {}, {}
+    for name in session.executors:
+        executor = session.executor(name)
+        samples = executor.upload(images, labels)
+        evaluations[name] = partial(executor.evaluate, samples)
+        answers[name] = partial(executor.predict, images[:1])
+    found |= {
+        "images": len(labels),
+        "evaluation": session.interleaved(evaluations, session.wall),
+        "one_answer": session.interleaved(answers, session.wall),
+    }
 
 
-def run_training(session: Session, name: str) -> None:
+def run_training(session: Session, name: str, found: dict[str, Any]) -> None:
     """Run the whole default training, evaluation and saving included, after one epoch to get warm."""
-    with session.part(f"training, {name}", needs=60) as found:
-        executor, data = session.executor(name), session.data
-        samples = executor.upload(data.train_images, data.train_labels)
-        warm = plan_epoch(session.settings, 1, len(samples), data.height, data.width)
-        executor.train_epoch(samples, warm)
-        executor.evaluate(samples)
-        description = Description(
-            settings=session.settings,
-            height=data.height,
-            width=data.width,
-            classes=data.classes,
-            dataset=data.name,
-            dataset_source=None,
-            dataset_sha256=data.sha256,
-            train_images=len(data.train_labels),
-            validation_images=0,
-            backend=session.backend.name,
-            device=session.backend.device,
-            executor=executor.name,
-            versions=versions(),
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            records = []
-            for record in train(executor, data, Path(folder) / "trained", description):
-                records.append(record)
-                if len(records) == session.epochs:
-                    break
-            found["seconds_in_all"] = time.perf_counter() - started
-        found["seconds_of_training"] = sum(record.seconds for record in records)
-        found["test_accuracy"] = [record.test_accuracy for record in records]
-        found["seconds_to"] = seconds_to(records)
+    executor, data = session.executor(name), session.data
+    samples = executor.upload(data.train_images, data.train_labels)
+    warm = plan_epoch(session.settings, 1, len(samples), data.height, data.width)
+    executor.train_epoch(samples, warm)
+    executor.evaluate(samples)
+    description = Description(
+        settings=session.settings,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        dataset=data.name,
+        dataset_source=None,
+        dataset_sha256=data.sha256,
+        train_images=len(data.train_labels),
+        validation_images=0,
+        backend=session.backend.name,
+        device=session.backend.device,
+        executor=executor.name,
+        versions=versions(),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        records = []
+        for record in train(executor, data, Path(folder) / "trained", description):
+            records.append(record)
+            if len(records) == session.epochs:
+                break
+        found["seconds_in_all"] = time.perf_counter() - started
+    found["seconds_of_training"] = sum(record.seconds for record in records)
+    found["test_accuracy"] = [record.test_accuracy for record in records]
+    found["seconds_to"] = seconds_to(records)
 
 
 def seconds_to(records: list[Any]) -> dict[str, float | None]:
@@ -246,28 +236,17 @@ def seconds_to(records: list[Any]) -> dict[str, float | None]:
     return reached
 
 
-def time_torch(session: Session, device: str) -> None:
+def time_torch(session: Session, device: str, batch: int, found: dict[str, Any]) -> None:
     """Time PyTorch on the same steps, one by one and as a CUDA graph."""
-    if importlib.util.find_spec("torch") is None:
-        print("         PyTorch: not installed")
-        return
     torch = import_module("torch")
-    for batch in session.batches:
-        with session.part(f"PyTorch, batch {batch}", needs=30) as found:
-            plan = steps_of(session, batch)
-            kinds = (TorchEager, TorchGraph) if device == "cuda" else (TorchEager,)
-            found["steps"] = session.steps
-            found["seconds"] = {}
-            for kind in kinds:
-                contender = kind(session.network, session.settings, session.data, plan, torch.device(device))
-                contender.run()
-                times = []
-                for _ in range(session.repeats):
-                    started = time.perf_counter()
-                    contender.run()
-                    times.append(time.perf_counter() - started)
-                found["seconds"][kind.name] = times
-                found[f"{kind.name} error"] = contender.error(session.executor(next(iter(session.executors))))
+    plan, reference = steps_of(session, batch), session.executor(next(iter(session.executors)))
+    kinds = (TorchEager, TorchGraph) if device == "cuda" else (TorchEager,)
+    contenders = {
+        kind.name: kind(session.network, session.settings, session.data, plan, torch.device(device)) for kind in kinds
+    }
+    jobs = {name: contender.run for name, contender in contenders.items()}
+    found |= {"steps": session.steps, "seconds": session.interleaved(jobs, session.wall)}
+    found["errors"] = {name: contender.error(reference) for name, contender in contenders.items()}
 
 
 def us(seconds: list[float], divisor: float = 1) -> str:
@@ -303,10 +282,10 @@ def print_results(session: Session) -> None:
     for name in session.executors:
         run = found.get(f"training, {name}", {})
         if "test_accuracy" in run:
-            goals = ", ".join(f"{goal} after {s:.2f} s" for goal, s in run["seconds_to"].items() if s is not None)
+            goals = "".join(f", {goal} after {s:.2f} s" for goal, s in run["seconds_to"].items() if s is not None)
             print(
                 f"  {name:8} {run['seconds_of_training']:6.2f} s of training, {run['seconds_in_all']:6.2f} s in all, "
-                f"{100 * run['test_accuracy'][-1]:.2f} %; {goals}"
+                f"{100 * run['test_accuracy'][-1]:.2f} %{goals}"
             )
         elif run:
             print(f"  {name:8} {run.get('failed', '')}")
@@ -342,15 +321,17 @@ def shortened(data: Dataset, count: int) -> Dataset:
 def measure(session: Session, *, tests: float, torch_device: str) -> None:
     """Do everything, the most important first; ``tests`` is how many seconds the tests may take."""
     if tests:
-        run_tests(session, tests)
-    check(session)
-    time_steps(session)
+        session.part("tests", lambda found: run_tests(session, found, tests), needs=30)
+    session.part("check", partial(check, session))
+    for batch in session.batches:
+        session.part(f"training steps, batch {batch}", partial(time_steps, session, batch), needs=20)
     for name in reversed(session.executors):  # the fastest first
-        run_training(session, name)
-    time_answers(session)
-    time_torch(session, torch_device)
-    time_primitives(session)
-    climb_ladder(session)
+        session.part(f"training, {name}", partial(run_training, session, name), needs=60)
+    session.part("answers", partial(time_answers, session), needs=10)
+    for batch in session.batches if importlib.util.find_spec("torch") else ():
+        session.part(f"PyTorch, batch {batch}", partial(time_torch, session, torch_device, batch), needs=30)
+    session.part("primitives", partial(time_primitives, session), needs=10)
+    session.part("ladder", partial(climb_ladder, session), needs=10)
 
 
 def main() -> None:
