@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.backends.base import Array, Backend
-from lenet.errors import DeviceUnusable
-from lenet.kernels.cuda.loader import KernelError, Macro, Module, load
+from lenet.errors import DeviceUnusable, Unsupported
+from lenet.kernels.cuda.loader import STATIC_SHARED, KernelError, Macro, Module, load
 from lenet.optimizers import Adam, GradientDescent, Momentum, Rule
 from lenet.specs import ActivationKind, Conv2DSpec, DenseSpec, Pool2DSpec
 
 THREADS = 256  # of a block, where each works by itself
-CONV_BLOCK, CONV_WIDE = 128, 4  # threads of a block of conv2d.cu, and outputs of a thread
-DENSE_TILE = 16  # rows and columns of a block's part of a product in dense.cu
+CONV_BLOCK, CONV_WIDE = 128, 4  # threads of a block of a convolution, and outputs of a thread
+DENSE_TILE = 16  # rows and columns of a block's part of a product of matrices
 NO_GPU = "no NVIDIA GPU is visible", "nvidia-smi lists those there are; CUDA_VISIBLE_DEVICES may hide them"
 NO_MEMORY = "the GPU has no memory left", "end other programs that use it; nvidia-smi lists them"
 LIBRARY = re.compile(r"lib\w+\.so[.\d]*|\w+64_\w+\.dll")
@@ -75,8 +75,9 @@ class CupyBackend(Backend):
         groups, partial = _blocks(count, GROUP), self._partial(spec, count)
         connections = spec.weight_shape[0]
         module.launch("backward_weight", (connections, groups), CONV_BLOCK, dy, x, partial, np.int32(count))
-        module.launch("sum_groups", _blocks(dweight.size), THREADS, partial, dweight, np.int32(groups))
-        module.launch("backward_bias", len(dbias), CONV_BLOCK, dy, dbias, np.int32(count))
+        module.launch("backward_bias", (len(dbias), groups), CONV_BLOCK, dy, partial, np.int32(count))
+        sums = _blocks(dweight.size + dbias.size)
+        module.launch("sum_groups", sums, THREADS, partial, dweight, dbias, np.int32(groups))
         if dx is not None:
             maps, height, width = spec.input_shape
             blocks = count, _blocks(maps * height * _blocks(width, CONV_WIDE), CONV_BLOCK)
@@ -86,7 +87,7 @@ class CupyBackend(Backend):
         """Return room for the gradients of each group of images: a workspace that stays."""
         key = spec, _blocks(count, GROUP)
         if key not in self._partials:
-            self._partials[key] = self.empty((key[1], *spec.weight_shape))
+            self._partials[key] = self.empty((key[1], int(np.prod(spec.weight_shape)) + spec.table.outputs))
         return self._partials[key]
 
     def pool2d_forward(self, spec: Pool2DSpec, x: Array, out: Array, argmax: Array | None) -> None:
@@ -174,7 +175,7 @@ def _explained(error: str) -> tuple[str, str]:
         case "cudaErrorInsufficientDriver":
             driver, needed = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
             if driver == 0:
-                return "there is no NVIDIA driver", "install it; then nvidia-smi lists the GPU"
+                return "there is no NVIDIA driver", "install it if there is an NVIDIA GPU; else use --device cpu"
             return (
                 f"the NVIDIA driver is too old: it serves CUDA {_version(driver)}, CuPy wants {_version(needed)}",
                 "update the driver, or install CuPy for an older CUDA",
@@ -200,6 +201,10 @@ def _tiles(rows: int, columns: int) -> tuple[int, int]:
 
 
 def _conv2d(spec: Conv2DSpec) -> Module:
+    # What backward_weight has in shared memory: a map, its deltas, and the sums of some threads.
+    floats = spec.height * spec.width + int(np.prod(spec.output_shape[1:])) + CONV_BLOCK * spec.kernel_width
+    if 4 * floats > STATIC_SHARED:
+        raise Unsupported(f"the CuPy backend has no room for maps of {spec.height} x {spec.width}; use another backend")
     connections = spec.table.connections
     kernel_of = {connection: e for e, connection in enumerate(connections)}
     pairs = [(k, c) for k in range(spec.table.outputs) for c in range(spec.table.inputs)]
@@ -216,6 +221,8 @@ def _conv2d(spec: Conv2DSpec) -> Module:
         OUTPUT=listed(k for k, _ in connections),
         SOURCE=listed(c for _, c in connections),
         GROUP=GROUP,
+        BLOCK=CONV_BLOCK,
+        WIDE=CONV_WIDE,
     )
 
 
@@ -225,7 +232,7 @@ def _pool2d(spec: Pool2DSpec) -> Module:
 
 
 def _dense(spec: DenseSpec) -> Module:
-    return load("dense", INPUTS=spec.inputs, OUTPUTS=spec.outputs)
+    return load("dense", INPUTS=spec.inputs, OUTPUTS=spec.outputs, TILE=DENSE_TILE)
 
 
 def _activation(kind: ActivationKind) -> Module:

@@ -1,12 +1,11 @@
 // Convolutions between partially connected maps: forward, and the gradients of input, kernels and biases.
 //
-// KERNEL_OF lists, for each output map and each input map, the number of their kernel, or -1 where they are not
+// BLOCK threads are in a block, each forms WIDE sums side by side. KERNEL_OF lists, for each output map and each input map, the number of their kernel, or -1 where they are not
 // connected; OUTPUT and SOURCE list the maps of each kernel.
 
 constexpr int AREA = KERNEL_HEIGHT * KERNEL_WIDTH;
 constexpr int ROWS = HEIGHT - KERNEL_HEIGHT + 1, COLUMNS = WIDTH - KERNEL_WIDTH + 1;
-constexpr int BLOCK = 128;  // threads
-constexpr int WIDE = 4;     // sums of a thread, side by side
+constexpr int TAPS = CONNECTIONS * AREA;
 
 __constant__ const short kernel_of[OUTPUTS * INPUTS] = {KERNEL_OF};
 __constant__ const short output_of[CONNECTIONS] = {OUTPUT}, source_of[CONNECTIONS] = {SOURCE};
@@ -97,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) backward_input(
     }
 }
 
-// partial[g,e,r,s] = sum of dy[n,k,p,q] x[n,c,p+r,q+s] over the images of group g. A block works one connection of a group; a
+// partial[g,e,r,s] = the sum of dy[n,k,p,q] x[n,c,p+r,q+s] over the images of group g. A block works one connection of a group; a
 // thread one kernel row r, over every PARTS-th row p. The parts are added in their order.
 extern "C" __global__ void __launch_bounds__(BLOCK) backward_weight(
     const float* __restrict__ dy, const float* __restrict__ x, float* __restrict__ partial, int images)
@@ -137,29 +136,20 @@ extern "C" __global__ void __launch_bounds__(BLOCK) backward_weight(
     for (int i = threadIdx.x; i < AREA; i += BLOCK) {
         float total = 0.0f;
         for (int j = 0; j < PARTS; ++j) total += parts[j * AREA + i];
-        partial[(blockIdx.y * CONNECTIONS + e) * AREA + i] = total;
+        partial[blockIdx.y * (TAPS + OUTPUTS) + e * AREA + i] = total;
     }
 }
 
-// dweight = the sum of the groups, in their order: one tap a thread.
-extern "C" __global__ void sum_groups(const float* __restrict__ partial, float* __restrict__ dweight, int groups)
-{
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= CONNECTIONS * AREA) return;
-    float total = 0.0f;
-    for (int g = 0; g < groups; ++g) total += partial[g * (CONNECTIONS * AREA) + i];
-    dweight[i] = total;
-}
-
-// dbias[k] = the sum of dy[n,k,p,q]: one block a map, whose threads' sums are added by halves.
+// The same for the biases: partial[g,k] = sum of dy[n,k,p,q] over group g. The sums of a block's threads are added by halves.
 extern "C" __global__ void __launch_bounds__(BLOCK) backward_bias(
-    const float* __restrict__ dy, float* __restrict__ dbias, int images)
+    const float* __restrict__ dy, float* __restrict__ partial, int images)
 {
     constexpr int SIZE = ROWS * COLUMNS;
     __shared__ float sums[BLOCK];
+    const int k = blockIdx.x, first = blockIdx.y * GROUP, last = min(first + GROUP, images);
     float total = 0.0f;
-    for (int n = 0; n < images; ++n) {
-        const float* map = dy + static_cast<size_t>(n * OUTPUTS + blockIdx.x) * SIZE;
+    for (int n = first; n < last; ++n) {
+        const float* map = dy + static_cast<size_t>(n * OUTPUTS + k) * SIZE;
         for (int i = threadIdx.x; i < SIZE; i += BLOCK) total += map[i];
     }
     sums[threadIdx.x] = total;
@@ -167,5 +157,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK) backward_bias(
         __syncthreads();
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    if (threadIdx.x == 0) dbias[blockIdx.x] = sums[0];
+    if (threadIdx.x == 0) partial[blockIdx.y * (TAPS + OUTPUTS) + TAPS + k] = sums[0];
+}
+
+// dweight and dbias: the sum of the groups, in their order; one number a thread.
+extern "C" __global__ void sum_groups(
+    const float* __restrict__ partial, float* __restrict__ dweight, float* __restrict__ dbias, int groups)
+{
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= TAPS + OUTPUTS) return;
+    float total = 0.0f;
+    for (int g = 0; g < groups; ++g) total += partial[g * (TAPS + OUTPUTS) + i];
+    if (i < TAPS) dweight[i] = total;
+    else dbias[i - TAPS] = total;
 }

@@ -3,8 +3,6 @@
 // A block of TILE x TILE threads forms as many elements of the product. It brings one tile of each factor into shared
 // memory at a time, so that every loaded number is used TILE times.
 
-constexpr int TILE = 16;
-
 // Element (row, column) of a matrix; transposed, it is stored column by column.
 template <bool TRANSPOSED>
 __device__ inline float element(const float* matrix, int row, int column, int rows, int columns)
