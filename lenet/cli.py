@@ -383,6 +383,76 @@ def _test_report(path: Path, saved: "Saved", dataset: "Dataset", result: "Evalua
     return aligned(rows)
 
 
+@cli.command(epilog=EXIT_CODES)
+@click.option("--quick", is_flag=True, help="A rehearsal in a few seconds, less exact.")
+@click.option("--threads", type=int, help="Threads of the Numba backend.  [default: all]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all samples there.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write medians there.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a chart there.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), metavar="OLD.json", help="Show what changed since that run."
+)
+@debug_option
+def bench(
+    quick: bool,
+    threads: int | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    plot: Path | None,
+    compare: Path | None,
+) -> int:
+    """Time every backend on the same work, side by side."""
+    import json
+
+    from rich.console import Console
+
+    from lenet import bench as benchmark
+    from lenet import bench_report
+
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads must be 1 or more, not {threads}")
+    old = _earlier_run(compare) if compare else None
+    effort = benchmark.QUICK if quick else benchmark.FULL
+    progress = Console(stderr=True)
+    with progress.status("measuring ...") as status:
+        results = benchmark.measure(effort, threads, lambda text: status.update(f"{text} ..."))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    bench_report.show(console, results)
+    if old:
+        bench_report.compare(console, results, old)
+    document = benchmark.document(results, effort, ["lenet", *sys.argv[1:]])
+    if json_file:
+        _write(json_file, json.dumps(document, indent=1).encode() + b"\n")
+    if csv_file:
+        _write(csv_file, bench_report.to_csv(results).encode())
+    if plot:
+        _write(plot, bench_report.draw(results, document["machine"]["processor"]))
+    return 0
+
+
+def _earlier_run(file: Path) -> dict[str, Any]:
+    """Read what an earlier ``lenet bench --json`` wrote."""
+    import json
+
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        medians = [entry["samples"] for entry in found["results"]]
+        if not all(isinstance(samples, dict) for samples in medians) or not isinstance(found["date"], str):
+            raise ValueError("no samples")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LenetError(f"--compare: {file} is no result of lenet bench --json ({error})") from error
+    return found
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise LenetError(f"cannot write {file}: {error.strerror or error}") from error
+
+
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @debug_option
