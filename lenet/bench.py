@@ -6,7 +6,9 @@ losses of the same first steps are compared with NumPy's.
 """
 
 import multiprocessing
+import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -188,6 +191,7 @@ class Contender:
 
 def _serve(pipe: Connection, backend: str, executor: str, threads: int | None) -> None:
     """Answer requests, a name and arguments each, with True and the result, or False and what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that measures, which then closes the pipe
     contender: Contender | None = None
     while True:
         try:
@@ -200,6 +204,8 @@ def _serve(pipe: Connection, backend: str, executor: str, threads: int | None) -
                 contender = Contender(backend, executor, threads)
                 contender.first_step()
                 answer = contender.device
+            elif name == "busy":
+                answer = time.process_time()
             elif name == "memory":
                 # Linux counts in kilobytes, macOS in bytes.
                 answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -320,14 +326,21 @@ def _opened(results: Sequence[Result], threads: int | None, tell: Callable[[str]
             worker.close()
 
 
-def measure(
-    effort: Effort = FULL, threads: int | None = None, tell: Callable[[str], None] = lambda _: None
-) -> list[Result]:
+@dataclass(frozen=True)
+class Report:
+    """All contenders, and how many cores other programs used while they were timed, where that is known."""
+
+    results: list[Result]
+    others: float | None
+
+
+def measure(effort: Effort = FULL, threads: int | None = None, tell: Callable[[str], None] = lambda _: None) -> Report:
     """Compare and time all contenders; ``tell`` is told what goes on."""
     results = contenders()
     with _opened(results, threads, tell) as workers:
         tell("comparing losses")
         _compare(workers)
+        others = _Others(workers)
         for work in WORKS:
             tell(work.title)
             calls = {worker: worker.attempt(worker.calls, work, effort.seconds) for worker in workers}
@@ -338,7 +351,32 @@ def measure(
                         worker.result.samples.setdefault(work.title, []).append(seconds)
         for worker in workers:
             worker.result.memory = worker.attempt(worker.ask, "memory")
-    return results
+        return Report(results, others.cores())
+
+
+class _Others:
+    """Counts the processor's time that is not ours, from now on."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._begun = time.perf_counter()
+        self._before = self._seconds()
+
+    def cores(self) -> float | None:
+        """Return how many cores others have used since then; None where the system does not tell."""
+        now = self._seconds()
+        if now is None or self._before is None:
+            return None
+        return max(0.0, now - self._before) / (time.perf_counter() - self._begun)
+
+    def _seconds(self) -> float | None:
+        try:
+            fields = Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
+        except OSError:
+            return None
+        user, nice, system, _, _, irq, softirq, steal = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
+        ours = [worker.attempt(worker.ask, "busy") or 0.0 for worker in self._workers]
+        return user + nice + system + irq + softirq + steal - sum(ours) - time.process_time()
 
 
 def _compare(workers: Sequence[Worker]) -> None:
@@ -351,7 +389,7 @@ def _compare(workers: Sequence[Worker]) -> None:
             worker.result.difference = float(np.max(abs(losses - reference) / reference))
 
 
-def document(results: Sequence[Result], effort: Effort, command: Sequence[str]) -> dict[str, Any]:
+def document(report: Report, effort: Effort, command: Sequence[str]) -> dict[str, Any]:
     """Return all that was found as one JSON object."""
     return {
         "command": list(command),
@@ -359,8 +397,9 @@ def document(results: Sequence[Result], effort: Effort, command: Sequence[str]) 
         "machine": {"processor": processor(), "cpus": multiprocessing.cpu_count()},
         "versions": versions(),
         "effort": asdict(effort),
+        "cores_of_others": report.others,
         "results": [
             asdict(result) | {"name": result.name, "agrees": result.agrees, "epoch_seconds": result.epoch}
-            for result in results
+            for result in report.results
         ],
     }

@@ -11,10 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lenet.bench import BATCHES, EPOCHS, TOLERANCE, Result, Work
+from lenet.bench import BATCHES, EPOCHS, TOLERANCE, Report, Result, Work
 from lenet.terminal import clock
 
 COLOR, SHADES = "#0b6e6e", (0.35, 0.65, 1.0)  # of the batch sizes
+DISTURBED = 0.1  # cores used by other programs, from which on the times are not good
 NOISE = 3  # times the spread of both runs, beyond which a difference is called one
 
 
@@ -43,8 +44,9 @@ def ratio(result: Result, reference: Result) -> float | None:
     return reference.epoch / result.epoch
 
 
-def show(console: Console, results: Sequence[Result]) -> None:
-    """Print two tables, and a line for each contender that is not in them."""
+def show(console: Console, report: Report) -> None:
+    """Print two tables, a line for each contender that is not in them, and whether the machine was disturbed."""
+    results = report.results
     there = [result for result in results if result.samples]
     if there:
         table = _table(console, "", "start", "an epoch", "20 epochs", "memory", "times NumPy", "losses differ by")
@@ -73,6 +75,11 @@ def show(console: Console, results: Sequence[Result]) -> None:
             console.print(f"{result.name}: {result.problem}", highlight=False)
         elif not result.agrees:
             console.print(f"{result.name}: its losses are off by more than {TOLERANCE:g}, so its speed means nothing")
+    if report.others is not None and report.others > DISTURBED:
+        console.print(
+            f"Other programs used {report.others:.1f} cores meanwhile: all is slower than it can be, "
+            "what runs on several threads most."
+        )
 
 
 def to_csv(results: Sequence[Result]) -> str:

@@ -415,20 +415,20 @@ def bench(
     effort = benchmark.QUICK if quick else benchmark.FULL
     progress = Console(stderr=True)
     with progress.status("measuring ...") as status:
-        results = benchmark.measure(effort, threads, lambda text: status.update(f"{text} ..."))
+        report = benchmark.measure(effort, threads, lambda text: status.update(f"{text} ..."))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    bench_report.show(console, results)
+    bench_report.show(console, report)
     if old:
-        bench_report.compare(console, results, old)
-    document = benchmark.document(results, effort, ["lenet", *sys.argv[1:]])
+        bench_report.compare(console, report.results, old)
+    document = benchmark.document(report, effort, ["lenet", *sys.argv[1:]])
     if json_file:
         _write(json_file, json.dumps(document, indent=1).encode() + b"\n")
     if csv_file:
-        _write(csv_file, bench_report.to_csv(results).encode())
+        _write(csv_file, bench_report.to_csv(report.results).encode())
     if plot:
-        _write(plot, bench_report.draw(results, document["machine"]["processor"]))
+        _write(plot, bench_report.draw(report.results, document["machine"]["processor"]))
     return 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from lenet import backends, bench, bench_report
-from lenet.bench import BATCHES, EPOCH, EVALUATION, Result, Work
+from lenet.bench import BATCHES, EPOCH, EVALUATION, Report, Result, Work
 
 
 def result(backend: str = "numba", difference: float = 1e-7, scale: float = 1.0) -> Result:
@@ -26,9 +26,9 @@ def result(backend: str = "numba", difference: float = 1e-7, scale: float = 1.0)
     return Result(backend, "eager", "cpu", 0.5, difference, 100 << 20, samples)
 
 
-def shown(*results: Result) -> str:
+def shown(*results: Result, others: float | None = 0.0) -> str:
     console = Console(file=io.StringIO(), width=160)
-    bench_report.show(console, results)
+    bench_report.show(console, Report(list(results), others))
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -58,6 +58,11 @@ def test_no_ratio_for_wrong_losses() -> None:
     assert "its speed means nothing" in text
 
 
+@pytest.mark.parametrize(("others", "said"), [(0.05, False), (0.74, True), (None, False)])
+def test_a_disturbed_machine_is_said(others: float | None, said: bool) -> None:
+    assert ("Other programs used 0.7 cores meanwhile" in shown(result("numpy"), others=others)) is said
+
+
 def test_who_is_not_there_is_a_line_with_the_reason() -> None:
     text = shown(result("numpy"), Result("cupy", problem="cupy is not installed; pip install it"))
     assert "cupy: cupy is not installed; pip install it" in text.splitlines()[-1]
@@ -68,7 +73,7 @@ def test_who_is_not_there_is_a_line_with_the_reason() -> None:
 )
 def test_what_has_changed(scale: float, verdict: str) -> None:
     console = Console(file=io.StringIO(), width=160)
-    old = bench.document([result()], bench.QUICK, ["lenet", "bench"])
+    old = bench.document(Report([result()], 0.0), bench.QUICK, ["lenet", "bench"])
     bench_report.compare(console, [result(scale=scale)], old)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     rows = [line for line in lines if "numba eager" in line]
@@ -95,7 +100,7 @@ def test_the_csv_file() -> None:
 def test_a_contender_that_fails_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Result("numpy", "fused")  # there is no such executor
     monkeypatch.setattr(bench, "contenders", lambda: [broken])
-    assert bench.measure(bench.QUICK) == [broken]
+    assert bench.measure(bench.QUICK).results == [broken]
     assert broken.problem.startswith("ValueError")
     assert not broken.samples
 
