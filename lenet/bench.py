@@ -11,9 +11,8 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -189,39 +188,54 @@ class Contender:
         )
 
 
-def _serve(pipe: Connection, backend: str, executor: str, threads: int | None) -> None:
-    """Answer requests, a name and arguments each, with True and the result, or False and what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that measures, which then closes the pipe
-    contender: Contender | None = None
-    while True:
-        try:
+class _Service:
+    """What a contender's process does on request."""
+
+    def __init__(self, backend: str, executor: str, threads: int | None) -> None:
+        self._backend, self._executor, self._threads = backend, executor, threads
+        self._contender: Contender | None = None
+
+    def start(self) -> str:
+        """Make the contender, train on one batch, and return its device."""
+        self._contender = Contender(self._backend, self._executor, self._threads)
+        self._contender.first_step()
+        return self._contender.device
+
+    def losses(self) -> NDArray[np.float64]:
+        """Return the losses to be compared."""
+        assert self._contender
+        return self._contender.losses()
+
+    def time(self, work: Work, calls: int) -> float:
+        """Return how long so many calls take."""
+        assert self._contender
+        job = self._contender.job(work, calls)
+        begun = time.perf_counter()
+        job()
+        return time.perf_counter() - begun
+
+    def busy(self) -> float:
+        """Return the processor's time that was used so far."""
+        return time.process_time()
+
+    def memory(self) -> int:
+        """Return the most memory that was used at a time; Linux counts in kilobytes, macOS in bytes."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _serve(pipe: Connection, *contender: Any) -> None:
+    """Answer requests, a method and arguments each, with True and the result, or False and what went wrong."""
+    service = _Service(*contender)
+    with suppress(EOFError, OSError):  # the process that measures has left
+        while True:
             name, *arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer: Any = None
-            if name == "start":
-                contender = Contender(backend, executor, threads)
-                contender.first_step()
-                answer = contender.device
-            elif name == "busy":
-                answer = time.process_time()
-            elif name == "memory":
-                # Linux counts in kilobytes, macOS in bytes.
-                answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            elif contender is not None and name == "losses":
-                answer = contender.losses()
-            elif contender is not None and name == "time":
-                job = contender.job(*arguments)
-                begun = time.perf_counter()
-                job()
-                answer = time.perf_counter() - begun
-            pipe.send((True, answer))
-        except LenetError as error:
-            pipe.send((False, str(error)))
-        except Exception as error:
-            traceback.print_exc()
-            pipe.send((False, f"{type(error).__name__}: {error}"))
+            try:
+                answer = True, getattr(service, name)(*arguments)
+            except LenetError as error:
+                answer = False, str(error)
+            except Exception as error:
+                answer = False, f"{type(error).__name__}: {error}"
+            pipe.send(answer)
 
 
 # in the process that measures ----------------------------------------------------------------------------------------
@@ -241,7 +255,11 @@ class Worker:
         arguments = (theirs, result.backend, result.executor, threads)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         begun = time.perf_counter()
-        self._process.start()
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process alone
+        try:
+            self._process.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
         theirs.close()
         result.device = self.ask("start")
         result.start = time.perf_counter() - begun
