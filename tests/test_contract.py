@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import cuda_on_cpu
 import numpy as np
 import pytest
 from cases import CASES, Case
@@ -48,7 +49,8 @@ def concrete_classes() -> list[Any]:
 @pytest.fixture(params=concrete_classes())
 def concrete(request: pytest.FixtureRequest) -> type[Backend]:
     try:
-        module = import_module(f"lenet.backends.{request.param}")
+        with cuda_on_cpu.installed():
+            module = import_module(f"lenet.backends.{request.param}")
     except ImportError as error:
         pytest.skip(f"{request.param} cannot be imported: {error}")
     (found,) = (
