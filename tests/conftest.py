@@ -42,6 +42,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where none works; `test_a_gpu_takes_part` says why, once for all of them."""
+    if "cupy" in config.getoption("--require-backend") or backends.probe("cupy").ok:
+        return
+
+    def needs_gpu(item: pytest.Item) -> bool:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        return parameters.get("backend") == "cupy" or parameters.get("cuda") == "gpu"
+
+    config.hook.pytest_deselected(items=[item for item in items if needs_gpu(item)])
+    items[:] = [item for item in items if not needs_gpu(item)]
+
+
 @pytest.fixture(scope="session")
 def without_tool(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
     """Return what a test calls with the reason when something to check CUDA kernels with is missing."""
@@ -79,9 +92,8 @@ def _stand_in(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     modules = request.getfixturevalue("on_cpu")
-    modules.machine.launches = (
-        0  # the order of threads is another in every launch, and the same when a test is repeated
-    )
+    # The order of threads is another in every launch, and the same when a test is repeated.
+    modules.machine.launches = 0
     mode = "fast" if request.module.__name__ in UNCHECKED else "check"
     with cuda_on_cpu.installed(), modules.machine.running(mode):
         yield

@@ -31,6 +31,14 @@ def test_numpy_is_always_there() -> None:
     assert "NumPy" in status.device
 
 
+def test_a_gpu_takes_part(request: pytest.FixtureRequest) -> None:
+    """Stand for all tests that need a GPU, which are left out where there is none."""
+    status = backends.probe("cupy")
+    if not status.ok:
+        missing = pytest.fail if "cupy" in request.config.getoption("--require-backend") else pytest.skip
+        missing(f"hundreds of tests need a GPU: {status.reason}; {status.hint}")
+
+
 @pytest.mark.usefixtures("no_numba")
 def test_a_missing_backend_says_why() -> None:
     status = backends.probe("numba")

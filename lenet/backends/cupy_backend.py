@@ -241,13 +241,16 @@ def _activation(kind: ActivationKind) -> Module:
 
 def rule_macros(rule: Rule) -> dict[str, Macro]:
     """Return an update rule as macros: its name and its numbers."""
+    # 1 - beta is formed here, in double precision: of 0.999 in single precision it would be off by 1e-5.
+    numbers = dict.fromkeys(("BETA1", "SHARE1", "BETA2", "SHARE2", "EPSILON", "MOMENTUM_DECAY"), 0.0)
     match rule:
         case Adam(beta1, beta2, epsilon):
-            return {"RULE": "ADAM", "BETA1": beta1, "BETA2": beta2, "EPSILON": epsilon, "MOMENTUM_DECAY": 0.0}
+            numbers |= {"BETA1": beta1, "SHARE1": 1 - beta1, "BETA2": beta2, "SHARE2": 1 - beta2, "EPSILON": epsilon}
+            return {"RULE": "ADAM", **numbers}
         case Momentum(momentum):
-            return {"RULE": "MOMENTUM", "BETA1": 0.0, "BETA2": 0.0, "EPSILON": 0.0, "MOMENTUM_DECAY": momentum}
+            return {"RULE": "MOMENTUM", **numbers, "MOMENTUM_DECAY": momentum}
         case GradientDescent():
-            return {"RULE": "GRADIENT_DESCENT", "BETA1": 0.0, "BETA2": 0.0, "EPSILON": 0.0, "MOMENTUM_DECAY": 0.0}
+            return {"RULE": "GRADIENT_DESCENT", **numbers}
 
 
 def listed(numbers: Any) -> str:

@@ -23,7 +23,8 @@ FLAGS = ["-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contr
 CHECK_FLAGS = ["-fsanitize=alignment", "-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
 
 _KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+(?:void\s+)?(?:__launch_bounds__\s*\((?P<bounds>[^;{}]*?)\)\s*)?(?:void\s+)?(?P<name>\w+)\s*\('
+    r'extern\s+"C"\s+__global__\s+(?:void\s+)?'
+    r"(?:__launch_bounds__\s*\((?P<bounds>[^;{}]*?)\)\s*)?(?:void\s+)?(?P<name>\w+)\s*\("
 )
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)

@@ -1,9 +1,9 @@
-// The access checker, a part of runtime.cpp. g++ -fsanitize=thread calls a hook before each access of a kernel; the hooks
-// here are ours, and know thread, block and epoch. They find accesses out of bounds, shared memory that is read before it
-// is written, and races: two accesses, one of them a write, that no barrier orders.
+// The access checker, a part of runtime.cpp. g++ -fsanitize=thread calls a hook before each access of a kernel; the
+// hooks here are ours, and know thread, block and epoch. They find accesses out of bounds, shared memory that is read
+// before it is written, and races: two accesses, one of them a write, that no barrier orders.
 //
-// One block runs after the other, and the first failure ends the launch. So it is enough to remember for each element its
-// last write (earlier ones are ordered before it) and who has read it since.
+// One block runs after the other, and the first failure ends the launch. So it is enough to remember for each element
+// its last write (earlier ones are ordered before it) and who has read it since.
 
 // When and by whom an element was touched. Blocks count from 1.
 struct Touch {

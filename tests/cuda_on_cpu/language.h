@@ -1,4 +1,4 @@
-// CUDA C as host C++17: force-included before an unchanged .cu source. Each thread of a block is a fiber of runtime.cpp.
+// CUDA C as host C++17: included before an unchanged .cu source. Each thread of a block is a fiber of runtime.cpp.
 //
 // Only what the project's kernels may use is here. There are no atomics, so that sums are formed in a fixed order.
 #pragma once
@@ -14,8 +14,6 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline))
-#define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 // One copy in the process is enough, because one block runs at a time. `extern __shared__` is rewritten by build.py.
 #define __shared__ static
@@ -30,8 +28,6 @@ struct uint3 {
     inline NAME##4 make_##NAME##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 VECTORS(float, float)
 VECTORS(int, int)
-VECTORS(unsigned, uint)
-VECTORS(unsigned char, uchar)
 #undef VECTORS
 
 // what the kernels ask of the runtime -------------------------------------------------------------------------------
@@ -40,12 +36,11 @@ namespace cuda_on_cpu {
 struct Indices {
     uint3 thread, block, block_size, grid_size;
 };
-extern Indices now;          // of the thread that runs
+extern Indices now;  // of the thread that runs
 extern char* dynamic_shared;
 
-enum class Barrier { PLAIN, COUNT };
 enum class WarpOp { SYNC, SHUFFLE, BALLOT };
-int barrier(Barrier kind, int predicate, int line);  // the number of threads whose predicate holds
+int barrier(int predicate, int line);  // the number of threads whose predicate holds
 uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, int source_lane, int line);
 int lane();
 
@@ -69,8 +64,8 @@ constexpr int warpSize = 32;
 
 // Every barrier knows the line of the kernel that it is called from.
 #define LINE int line = __builtin_LINE()
-inline void __syncthreads(LINE) { cuda_on_cpu::barrier(cuda_on_cpu::Barrier::PLAIN, 0, line); }
-inline int __syncthreads_count(int p, LINE) { return cuda_on_cpu::barrier(cuda_on_cpu::Barrier::COUNT, p != 0, line); }
+inline void __syncthreads(LINE) { cuda_on_cpu::barrier(0, line); }
+inline int __syncthreads_count(int p, LINE) { return cuda_on_cpu::barrier(p != 0, line); }
 inline int __syncthreads_or(int p, LINE) { return __syncthreads_count(p, line) != 0; }
 inline int __syncthreads_and(int p, LINE) { return __syncthreads_count(!p, line) == 0; }
 inline void __syncwarp(unsigned mask = ~0u, LINE)
@@ -119,28 +114,12 @@ template <class A, class B>
 constexpr typename std::common_type<A, B>::type max(A a, B b) { return a < b ? b : a; }
 template <class T>
 T __ldg(const T* p) { return *p; }
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline int __float_as_int(float x)
-{
-    int bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-inline float __int_as_float(int bits)
-{
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 // What build.py appends for each kernel: how to call it, and what its parameters are.
 namespace cuda_on_cpu {
 struct Kernel {
     void (*call)(void** arguments);
-    const char* parameters;  // one letter each: P a pointer, else NumPy's kind of the type and its size: i4, f4, ...
+    const char* parameters;  // a letter each: P a pointer, i an int, f a float
     unsigned most_threads;
 };
 
@@ -176,7 +155,7 @@ struct Caller<void (*)(T...)> {
     CUDA_ON_CPU_EXPORT const cuda_on_cpu::Kernel cuda_on_cpu_kernel_##NAME = {   \
         cuda_on_cpu::Caller<decltype(&NAME)>::call<&NAME>, cuda_on_cpu::Caller<decltype(&NAME)>::parameters, THREADS};
 
-// The linker knows where the variables of the library are, all of which are shared memory, and where its read-only part.
+// The linker knows where the variables of the library are, all of which are shared memory, and its read-only part.
 #define CUDA_ON_CPU_SYMBOL extern "C" __attribute__((visibility("hidden"))) char
 #define CUDA_ON_CPU_BOUNDS                                                             \
     CUDA_ON_CPU_SYMBOL __bss_start[], _end[], __ehdr_start[], _DYNAMIC[];              \

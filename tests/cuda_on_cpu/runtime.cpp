@@ -12,7 +12,7 @@
 #include <numeric>
 #include <vector>
 
-#include "language.h"  // last: it redefines words that the library uses
+#include "language.h"
 
 namespace cuda_on_cpu {
 
@@ -32,7 +32,6 @@ struct Fiber {
     unsigned rank;  // in the block
     State state;
     int line;  // of the barrier or warp operation that it waits at
-    Barrier barrier;
     int predicate, counted;
     WarpOp op;
     unsigned mask;
@@ -171,11 +170,15 @@ void pass_barrier(unsigned living)
     for (const Fiber& fiber : fibers) {
         if (fiber.state != State::AT_BARRIER) continue;
         if (!first) first = &fiber;
-        if (fiber.line != first->line) return fail("threads %u and %u are at the barriers of lines %d and %d", first->rank,
-                                                   fiber.rank, first->line, fiber.line);
+        if (fiber.line != first->line) {
+            return fail("threads %u and %u are at the barriers of lines %d and %d", first->rank, fiber.rank,
+                        first->line, fiber.line);
+        }
         count += fiber.predicate;
     }
-    if (living < threads) return fail("barrier of line %d, when %u threads have returned", first->line, threads - living);
+    if (living < threads) {
+        return fail("barrier of line %d, when %u threads have returned", first->line, threads - living);
+    }
     for (Fiber& fiber : fibers) {
         fiber.counted = count;
         fiber.state = State::READY;
@@ -232,10 +235,9 @@ void run_block(const std::vector<unsigned>& order)
 
 }  // namespace
 
-int barrier(Barrier kind, int predicate, int line)
+int barrier(int predicate, int line)
 {
     Fiber& fiber = *running;
-    fiber.barrier = kind;
     fiber.predicate = predicate;
     fiber.line = line;
     fiber.state = State::AT_BARRIER;
@@ -246,7 +248,9 @@ int barrier(Barrier kind, int predicate, int line)
 uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, int source_lane, int line)
 {
     Fiber& fiber = *running;
-    if (!(mask >> (fiber.rank & 31) & 1)) fail("thread %u is not in the mask 0x%08x of line %d", fiber.rank, mask, line);
+    if (!(mask >> (fiber.rank & 31) & 1)) {
+        fail("thread %u is not in the mask 0x%08x of line %d", fiber.rank, mask, line);
+    }
     fiber.op = op;
     fiber.mask = mask;
     fiber.in = value;
@@ -263,8 +267,8 @@ int lane() { return running->rank & 31; }
 // `arrays`: address, bytes and bytes of an element of each array that is passed; null to check nothing.
 // Returns null, or what went wrong.
 extern "C" const char* cuda_on_cpu_launch(
-    const Kernel* launched, const unsigned* grid, const unsigned* block, size_t dynamic, void** arguments, unsigned seed,
-    char* const* shared, char* const* constants, const uint64_t* arrays, unsigned array_count)
+    const Kernel* launched, const unsigned* grid, const unsigned* block, size_t dynamic, void** arguments,
+    unsigned seed, char* const* shared, char* const* constants, const uint64_t* arrays, unsigned array_count)
 {
     message[0] = 0;
     kernel = launched->call;
@@ -315,8 +319,9 @@ extern "C" const char* cuda_on_cpu_launch(
 extern "C" uintptr_t cuda_on_cpu_culprit() { return culprit; }
 
 // What g++ -fsanitize=thread calls before an access.
+#define RETURN_ADDRESS __builtin_return_address(0)
 #define HOOK(NAME, BYTES, WRITE) \
-    extern "C" void NAME(void* at) { check_access(at, BYTES, WRITE, __builtin_return_address(0)); }
+    extern "C" void NAME(void* at) { check_access(at, BYTES, WRITE, RETURN_ADDRESS); }
 #define HOOKS(BYTES)                                   \
     HOOK(__tsan_read##BYTES, BYTES, false)             \
     HOOK(__tsan_write##BYTES, BYTES, true)             \
@@ -327,8 +332,8 @@ HOOKS(2)
 HOOKS(4)
 HOOKS(8)
 HOOKS(16)
-extern "C" void __tsan_read_range(void* at, size_t bytes) { check_access(at, bytes, false, __builtin_return_address(0)); }
-extern "C" void __tsan_write_range(void* at, size_t bytes) { check_access(at, bytes, true, __builtin_return_address(0)); }
+extern "C" void __tsan_read_range(void* at, size_t bytes) { check_access(at, bytes, false, RETURN_ADDRESS); }
+extern "C" void __tsan_write_range(void* at, size_t bytes) { check_access(at, bytes, true, RETURN_ADDRESS); }
 extern "C" void __tsan_init() {}
 
 // What g++ -fsanitize=alignment calls.

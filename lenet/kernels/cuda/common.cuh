@@ -79,8 +79,8 @@ __device__ inline void apply_rule(Weight& weight, float gradient, const float* h
         weight.value -= hyper[0] * weight.m;
     }
     if (RULE == ADAM) {
-        weight.m = BETA1 * weight.m + (1.0f - BETA1) * gradient;
-        weight.v = BETA2 * weight.v + (1.0f - BETA2) * gradient * gradient;
+        weight.m = BETA1 * weight.m + SHARE1 * gradient;
+        weight.v = BETA2 * weight.v + SHARE2 * gradient * gradient;
         weight.value -= hyper[0] * (weight.m / hyper[1]) / (sqrtf(weight.v / hyper[2]) + EPSILON);
     }
     weight.average += (1.0f - hyper[3]) * (weight.value - weight.average);

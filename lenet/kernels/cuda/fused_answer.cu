@@ -1,6 +1,6 @@
 // Answers: each block takes one image to its logits; with labels also to its loss and its class.
 
-extern "C" __global__ void __launch_bounds__(THREADS) answer(
+extern "C" __global__ void __launch_bounds__(THREADS, 1) answer(
     const unsigned char* __restrict__ images, const int* __restrict__ labels, const float* __restrict__ parameters,
     float* logits, float* losses, int* answers)
 {

@@ -119,7 +119,7 @@ __device__ void keep(const float* from, float* to)
 }
 
 // Train on one batch: step `step` behind the `progress[0]` that are done, of an epoch of `progress[1]` images.
-extern "C" __global__ void __launch_bounds__(THREADS) train(
+extern "C" __global__ void __launch_bounds__(THREADS, 1) train(
     const unsigned char* __restrict__ images, const int* __restrict__ labels, const int* __restrict__ order,
     const float* __restrict__ transforms, const int* __restrict__ progress, int step, int batch_size,
     const float* __restrict__ parameters, float* losses, Record* records)

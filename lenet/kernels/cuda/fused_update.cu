@@ -102,7 +102,7 @@ __device__ inline void update_convolutions(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) update(
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) update(
     const Record* __restrict__ records, const int* __restrict__ progress, int step, int batch_size,
     const float* __restrict__ hypers, float* parameters, float* moments, float* average)
 {
