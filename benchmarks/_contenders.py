@@ -27,6 +27,7 @@ from lenet.data import load_dataset
 from lenet.executors import EagerExecutor, EpochPlan, Executor, State
 from lenet.info import versions
 from lenet.initialize import initialize
+from lenet.kernels.cpu.peak import MultiplyAdds
 from lenet.lenet5 import lenet5
 from lenet.network import Network
 from lenet.optimizers import Adam, hyper_table
@@ -548,6 +549,21 @@ class Worker:
         return {"seconds": seconds, **epoch._asdict()}
 
 
+class Peak:
+    """Answers requests for the peak of ``threads`` cores together."""
+
+    def __init__(self, threads: int) -> None:
+        self._adds = MultiplyAdds(threads)
+
+    def hello(self) -> dict[str, Any]:
+        """Say that everything is compiled."""
+        return {"chains": self._adds.chains.count}
+
+    def time(self, work: str, size: int, calls: int) -> dict[str, Any]:
+        """Time calls; the peak is known by the floating-point operations that they make in all."""
+        return {"seconds": self._adds.seconds(calls), "operations": calls * self._adds.operations, "remark": ""}
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     name, threads = sys.argv[1], int(sys.argv[2])
@@ -557,8 +573,6 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no reply
 
     if name == PEAK:
-        from _peak import Peak
-
         worker: Any = Peak(threads)
     else:
         worker = Worker((CONTENDERS | REFERENCES)[name](Problem(), threads))

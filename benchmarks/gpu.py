@@ -31,9 +31,9 @@ sys.path.append(str(Path(__file__).parent / "ladder" / "conv2d"))
 
 import ladder
 from _torch_gpu import TorchEager, TorchGraph
-from primitives import layer_jobs, other_jobs
 
 from lenet.backends.base import Backend
+from lenet.bench.primitives import primitives
 from lenet.data import Dataset, load_dataset
 from lenet.errors import DeviceUnusable, Unsupported
 from lenet.executors import EpochPlan, Executor, State
@@ -142,12 +142,10 @@ def check(session: Session, found: dict[str, Any]) -> None:
 def time_primitives(session: Session, found: dict[str, Any]) -> None:
     """Time each primitive of the default network."""
     batch = session.batches[0]
-    jobs = layer_jobs(session.network, session.backend, batch) | {
-        name: job
-        for name, job in other_jobs(session.network, session.backend, batch).items()
-        if not name.startswith(("train", "evaluate"))
-    }
-    found |= {"batch": batch, "seconds": session.interleaved(jobs, session.seconds)}
+    made = primitives(session.network, session.backend, batch, session.settings.training.rule())
+    jobs = {primitive.name: primitive.run for primitive in made}
+    amounts = {primitive.name: (primitive.operations, primitive.traffic) for primitive in made}
+    found |= {"batch": batch, "amounts": amounts, "seconds": session.interleaved(jobs, session.seconds)}
 
 
 def climb_ladder(session: Session, found: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,10 @@ import _report
 import numpy as np
 from _contenders import CONTENDERS, PEAK, REFERENCES
 
+from lenet.bench.primitives import step_operations
 from lenet.info import processor, versions
 from lenet.kernels.cpu.cpus import usable
-from lenet.layers import Conv2D, Dense
 from lenet.lenet5 import lenet5
-from lenet.network import Network
 from lenet.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,22 +75,6 @@ CASES = (
     Case("train", 64, 2),
 )
 CHUNKED_CASE = Case("infer", 10_000, 1)  # whose activations leave the cache, if nothing is done
-
-
-def step_operations(network: Network) -> int:
-    """Return the floating-point operations of a training step for one image: only products and their sums count.
-
-    A layer of weights needs as many for its outputs, for the gradient of its inputs and for that of its weights, two
-    for each connected pair and pixel. The first layer needs no gradient of its inputs.
-    """
-    operations = []
-    for layer in network.layers:
-        match layer:
-            case Conv2D():
-                operations.append(2 * prod(layer.spec.weight_shape) * prod(layer.spec.output_shape[1:]))
-            case Dense():
-                operations.append(2 * prod(layer.spec.weight_shape))
-    return 3 * sum(operations) - operations[0]
 
 
 # processes -------------------------------------------------------------------------------------------------------

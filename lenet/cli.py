@@ -3,6 +3,7 @@
 Only click is imported here; everything else is loaded by the command that needs it, so that ``--help`` answers at once.
 """
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lenet.evaluation import Evaluation
     from lenet.settings import Settings
     from lenet.storage import Saved
+    from lenet.studio.session import Session
 
 INTERRUPTED = 130
 ACCURACY_MISSED = 4
@@ -200,9 +202,7 @@ def _train(
     from lenet.data import hold_out
     from lenet.executors import choose
     from lenet.executors.check import self_check
-    from lenet.info import versions
     from lenet.lenet5 import lenet5
-    from lenet.storage import Description
 
     started = time.monotonic()
     if saved:
@@ -219,21 +219,7 @@ def _train(
     network = lenet5(settings.network, dataset.height, dataset.width, dataset.classes)
     backend = _select(device, backend_name, threads)
     executor = choose(network, backend, settings.training.rule(), averaging=settings.training.average > 0)
-    description = Description(
-        settings=settings,
-        height=dataset.height,
-        width=dataset.width,
-        classes=dataset.classes,
-        dataset=dataset.name,
-        dataset_source=str(dataset.source.resolve()) if dataset.source else None,
-        dataset_sha256=dataset.sha256,
-        train_images=len(dataset.train_labels),
-        validation_images=len(dataset.validation_labels),
-        backend=backend.name,
-        device=backend.device,
-        executor=executor.name,
-        versions=versions(),
-    )
+    description = training.describe(settings, dataset, executor)
     done, last = len(saved.history) if saved else 0, settings.training.epochs
     if done == last:
         click.echo(
@@ -384,6 +370,8 @@ def _test_report(path: Path, saved: "Saved", dataset: "Dataset", result: "Evalua
 
 
 @cli.command(epilog=EXIT_CODES)
+@click.option("--layers", is_flag=True, help="Each layer by itself, and how close it is to what the machine can do.")
+@click.option("--scan", is_flag=True, help="Batches of 1 to 4096, and several numbers of threads.")
 @click.option("--quick", is_flag=True, help="A rehearsal in a few seconds, less exact.")
 @click.option("--threads", type=int, help="Threads of the Numba backend.  [default: all]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all samples there.")
@@ -394,6 +382,8 @@ def _test_report(path: Path, saved: "Saved", dataset: "Dataset", result: "Evalua
 )
 @debug_option
 def bench(
+    layers: bool,
+    scan: bool,
     quick: bool,
     threads: int | None,
     json_file: Path | None,
@@ -406,30 +396,41 @@ def bench(
 
     from rich.console import Console
 
-    from lenet import bench as benchmark
-    from lenet import bench_report
+    from lenet.bench import chart, document, modes, report
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads must be 1 or more, not {threads}")
+    if layers and scan:
+        raise UsageError("--layers and --scan measure different things; choose one")
+    if layers and plot:
+        raise UsageError("--layers prints tables; --plot goes with --scan, or with neither")
+    for file in filter(None, (json_file, csv_file, plot)):
+        _refuse_unwritable(file)
     old = _earlier_run(compare) if compare else None
-    effort = benchmark.QUICK if quick else benchmark.FULL
-    progress = Console(stderr=True)
-    with progress.status("measuring ...") as status:
-        report = benchmark.measure(effort, threads, lambda text: status.update(f"{text} ..."))
+    mode = modes.LAYERS if layers else modes.SCAN if scan else modes.PLAIN
+    effort = mode.quick if quick else mode.full
+    with Console(stderr=True).status("measuring ...") as status:
+        found = mode.measure(effort, threads, lambda text: status.update(f"{text} ..."))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    bench_report.show(console, report)
+    mode.show(console, found)
     if old:
-        bench_report.compare(console, report.results, old)
-    document = benchmark.document(report, effort, ["lenet", *sys.argv[1:]])
+        report.compare(console, found.results, old)
+    written = document(found, effort, ["lenet", *sys.argv[1:]])
     if json_file:
-        _write(json_file, json.dumps(document, indent=1).encode() + b"\n")
+        _write(json_file, json.dumps(written, indent=1).encode() + b"\n")
     if csv_file:
-        _write(csv_file, bench_report.to_csv(report.results).encode())
+        _write(csv_file, report.to_csv(found.results).encode())
     if plot:
-        _write(plot, bench_report.draw(report.results, document["machine"]["processor"]))
+        _write(plot, chart.draw(found.results, written["machine"]["processor"]))
     return 0
+
+
+def _refuse_unwritable(file: Path) -> None:
+    """Raise where a file could not be written, before minutes of work for it."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise LenetError(f"cannot write {file}: no such folder, or no permission")
 
 
 def _earlier_run(file: Path) -> dict[str, Any]:
@@ -451,6 +452,89 @@ def _write(file: Path, content: bytes) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise LenetError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def serving_options(command: Command) -> Command:
+    """Add the options that say where a page is served."""
+    for option in (
+        click.option("--no-browser", is_flag=True, help="Print the address only; do not open the browser."),
+        click.option(
+            "--host",
+            metavar="ADDRESS",
+            default="127.0.0.1",
+            show_default=True,
+            help="Listen there; for others than this machine, the address gets a secret token.",
+        ),
+        click.option("--port", type=click.IntRange(0, 65535), default=0, help="Listen there.  [default: any free one]"),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.option("--path", type=click.Path(path_type=Path), help="Folder of the network.  [default: the pretrained one]")
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Data set to use instead of the network's."
+)
+@click.option(
+    "--drawings",
+    type=click.Path(path_type=Path),
+    default="drawings",
+    show_default=True,
+    metavar="DIR",
+    help="Folder that labeled drawings are collected in; lenet train --data reads it.",
+)
+@click.option("--threads", type=int, metavar="N", help="CPU threads to train with.  [default: all CPUs]")
+@serving_options
+@click.option("--debug", is_flag=True, help="Print every request, and a traceback when something fails.")
+def selftest(
+    path: Path | None,
+    data: Path | None,
+    drawings: Path,
+    threads: int | None,
+    host: str,
+    port: int,
+    no_browser: bool,
+    debug: bool,
+) -> None:
+    """Draw digits in the browser and watch every layer answer; Ctrl-C ends it."""
+    _serve(_session(path, data, drawings, threads), "/", host, port, no_browser, debug)
+
+
+draw = copy.copy(selftest)
+draw.name, draw.short_help = "draw", "The same as selftest."
+cli.add_command(draw)
+
+
+def _session(path: Path | None, data: Path | None, drawings: Path, threads: int | None) -> "Session":
+    """Open what the studio shows."""
+    from lenet import storage
+    from lenet.studio.model import Model
+    from lenet.studio.session import Session
+
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads must be 1 or more, not {threads}")
+    path = path or storage.PRETRAINED
+    saved = storage.load(path)
+    return Session(Model(path, saved, _dataset(data, saved)), drawings, threads)
+
+
+def _serve(session: "Session", page: str, host: str, port: int, no_browser: bool, debug: bool) -> None:
+    """Serve the studio until Ctrl-C, with ``page`` in the browser."""
+    from lenet.studio.app import create_app
+    from lenet.studio.security import Guard
+    from lenet.studio.server import Server, open_browser
+
+    guard = Guard(host)
+    server = Server(create_app(session, guard), guard, host, port, debug=debug)
+    address = server.address(page)
+    click.echo(f"lenet is at {address}  (Ctrl-C ends it)")
+    if not no_browser:
+        open_browser(address)
+    try:
+        server.serve()
+    finally:
+        session.close()
 
 
 @cli.command()

@@ -26,7 +26,6 @@ LEVELS = (
     {"data", "drawing", "executors", "info", "storage"},
     {"curves", "evaluation", "studio", "terminal", "training"},
     {"bench"},
-    {"bench_report"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -36,12 +35,12 @@ LIBRARY_USERS = {
     "numba": ("*numba*", "kernels/cpu/*"),
     "llvmlite": ("*numba*", "kernels/cpu/*"),
     "cupy": ("backends/cupy_backend.py", "kernels/cuda/*", "executors/cuda_*"),
-    "matplotlib": ("curves.py", "bench_report.py"),
+    "matplotlib": ("curves.py", "bench/chart.py"),
     "flask": ("studio/*",),
 }
 """Which files may import a library."""
 
-NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench.py", "cli.py", "info.py")
+NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "cli.py", "info.py")
 """Which files may name a concrete backend; info.py lists the installed packages, some of which are called the same."""
 
 NO_NUMPY = ("layers.py", "network.py", "lenet5.py", "specs.py")

@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lenet import backends, bench, bench_report
-from lenet.bench import BATCHES, EPOCH, EVALUATION, Report, Result, Work
+from lenet import backends
+from lenet.bench import chart, document, measure, modes, report
+from lenet.bench.ceilings import SIZES, Roofline, ceiling_names, stream_name
+from lenet.bench.contender import Contender
+from lenet.bench.measure import Report
+from lenet.bench.primitives import backward_operations, forward_operations, primitives, step_operations
+from lenet.bench.work import BATCHES, CHECKED_STEPS, EPOCH, EVALUATION, KINDS, SCANNED, TOLERANCE, WORKS, Result, Work
+from lenet.lenet5 import lenet5
+from lenet.settings import NetworkSettings, Settings
 
 
 def result(backend: str = "numba", difference: float = 1e-7, scale: float = 1.0) -> Result:
@@ -23,12 +30,12 @@ def result(backend: str = "numba", difference: float = 1e-7, scale: float = 1.0)
         samples[Work("train", batch).title] = [1e-5 * scale] * 5
         samples[Work("answer", batch).title] = [2e-6 * scale] * 5
     samples[EPOCH.title] = [scale * sample for sample in samples[EPOCH.title]]
-    return Result(backend, "eager", "cpu", 0.5, difference, 100 << 20, samples)
+    return Result(backend, "eager", device="cpu", start=0.5, difference=difference, memory=100 << 20, samples=samples)
 
 
 def shown(*results: Result, others: float | None = 0.0) -> str:
     console = Console(file=io.StringIO(), width=160)
-    bench_report.show(console, Report(list(results), others))
+    report.show(console, Report(list(results), others))
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -50,8 +57,8 @@ def test_an_epoch_is_60_000_steps_and_70_000_answers() -> None:
 
 def test_no_ratio_for_wrong_losses() -> None:
     reference, fast, wrong = result("numpy", 0.0, 10.0), result(), result(difference=0.01)
-    assert bench_report.ratio(fast, reference) == pytest.approx(10)
-    assert bench_report.ratio(wrong, reference) is None
+    assert report.ratio(fast, reference) == pytest.approx(10)
+    assert report.ratio(wrong, reference) is None
     text = shown(reference, fast, wrong)
     assert "10.0" in text
     assert "wrong" in text
@@ -73,8 +80,8 @@ def test_who_is_not_there_is_a_line_with_the_reason() -> None:
 )
 def test_what_has_changed(scale: float, verdict: str) -> None:
     console = Console(file=io.StringIO(), width=160)
-    old = bench.document(Report([result()], 0.0), bench.QUICK, ["lenet", "bench"])
-    bench_report.compare(console, [result(scale=scale)], old)
+    old = document(Report([result()], 0.0), modes.PLAIN.quick, ["lenet", "bench"])
+    report.compare(console, [result(scale=scale)], old)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     rows = [line for line in lines if "numba eager" in line]
     assert len(rows) == 1 + 2 * len(BATCHES)
@@ -82,11 +89,12 @@ def test_what_has_changed(scale: float, verdict: str) -> None:
 
 
 def test_the_csv_file() -> None:
-    rows = list(csv.DictReader(io.StringIO(bench_report.to_csv([result()]))))
+    rows = list(csv.DictReader(io.StringIO(report.to_csv([result()]))))
     (row,) = (row for row in rows if row["work"] == EPOCH.title)
     assert row == {
         "backend": "numba",
         "executor": "eager",
+        "threads": "",
         "work": EPOCH.title,
         "seconds_an_image": "1e-05",
         "spread": "1e-06",
@@ -94,28 +102,103 @@ def test_the_csv_file() -> None:
     }
 
 
+# primitives and ceilings ---------------------------------------------------------------------------------------------
+
+
+def test_operations_of_the_default_network() -> None:
+    """By hand: the geometry of the paper, two operations for a product, three products a weight and place."""
+    network = lenet5(NetworkSettings(), 28, 28, 10)
+    forward = {
+        "C1": 2 * 6 * 25 * 24 * 24,
+        "C3": 2 * 60 * 25 * 8 * 8,
+        "F5": 2 * 256 * 120,
+        "F6": 2 * 120 * 84,
+        "output": 2 * 84 * 10,
+    }
+    assert {layer.name: found for layer in network.layers if (found := forward_operations(layer))} == forward
+    backward = {layer.name: found for layer in network.layers if (found := backward_operations(layer, network))}
+    assert backward == {name: (1 if name == "C1" else 2) * count for name, count in forward.items()}
+    assert step_operations(network) == sum(forward.values()) + sum(backward.values())
+
+
+def test_operations_and_traffic_of_a_call() -> None:
+    made = primitives(
+        lenet5(NetworkSettings(pool="max"), 28, 28, 10), backends.get("numpy"), 2, Settings().training.rule()
+    )
+    found = {primitive.name: primitive for primitive in made}
+    assert len(found) == len(made)
+    c1 = found["C1 forward"]
+    assert c1.operations == 2 * 2 * 6 * 25 * 24 * 24
+    assert c1.traffic == 4 * (2 * 28 * 28 + 6 * 25 + 6 + 2 * 6 * 24 * 24)
+    assert found["S2 backward"].traffic == 4 * 2 * 6 * (24 * 24 + 12 * 12) + 2 * 6 * 12 * 12  # and a byte a maximum
+    assert found["update"].traffic == 4 * (9 * 43_526 + 4)  # four arrays read and written, the gradients read
+    for primitive in made:
+        primitive.run()
+
+
+def test_the_roofline() -> None:
+    """1 GFLOP/s; 1 GB/s up to 16 KiB, and half of it each time that four times as much is touched."""
+    roofline = Roofline({"multiply-adds": 1e9} | {stream_name(size): 1e9 / 2**i for i, size in enumerate(SIZES)})
+    assert roofline.bytes(SIZES[0]) == pytest.approx(1e9)
+    assert roofline.bytes(100) == pytest.approx(1e9)
+    assert roofline.bytes(2 * SIZES[0]) == pytest.approx(1e9 / 2**0.5)
+    assert roofline.bytes(100 * SIZES[-1]) == pytest.approx(1e9 / 2 ** (len(SIZES) - 1))
+    assert roofline.seconds(10_000, 1_000) == pytest.approx(1e-5)  # bound by what is computed
+    assert roofline.seconds(100, 1_000) == pytest.approx(1e-6)  # bound by what is moved
+
+
+# batch sizes ---------------------------------------------------------------------------------------------------------
+
+
+def scanned(backend: str, overhead: float, each: float, noise: float = 0.0) -> Result:
+    """Return a contender that takes ``overhead`` for a batch and so much for each image."""
+    found = Result(backend, "eager", difference=0.0)
+    for kind in KINDS:
+        for batch in SCANNED:
+            middle = overhead / batch + each
+            found.samples[Work(kind, batch).title] = [middle * (1 - noise), middle, middle * (1 + noise)]
+    return found
+
+
+def test_who_overtakes_whom() -> None:
+    """10 us and 1 us an image, or 1 us and 2 us an image: even at batch 9, so 16 is the first that is faster."""
+    late, early = scanned("late", 10e-6, 1e-6), scanned("early", 1e-6, 2e-6)
+    assert report.overtakings([late, early], "train") == ["late eager overtakes early eager at batch 16"]
+
+
+def test_nobody_overtakes_within_the_noise() -> None:
+    late, early = scanned("late", 1.2e-6, 1.99e-6, 0.1), scanned("early", 1e-6, 2e-6, 0.1)
+    assert report.overtakings([late, early], "train") == []
+
+
+def test_a_scan_is_drawn_as_curves_and_anything_else_as_bars() -> None:
+    bars, curves = chart.draw([result()], "cpu"), chart.draw([scanned("numpy", 1e-6, 1e-6)], "cpu")
+    assert bars[:4] == curves[:4] == b"\x89PNG"
+    assert bars != curves
+
+
 # contenders ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_contender_that_fails_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Result("numpy", "fused")  # there is no such executor
-    monkeypatch.setattr(bench, "contenders", lambda: [broken])
-    assert bench.measure(bench.QUICK).results == [broken]
+    monkeypatch.setattr(measure, "contenders", lambda _: [broken])
+    assert modes.PLAIN.measure(modes.PLAIN.quick, None, lambda _: None).results == [broken]
     assert broken.problem.startswith("ValueError")
     assert not broken.samples
 
 
 def test_every_backend_is_there_or_says_why() -> None:
-    found = bench.contenders()
+    found = measure.contenders()
     assert {entry.backend for entry in found} == set(backends.NAMES)
     assert [entry.name for entry in found[:3]] == ["numpy eager", "numba eager", "numba fused"]
 
 
 def test_contenders_of_the_same_work_have_the_same_losses() -> None:
-    first, second = (bench.Contender(name, "eager", 1) for name in ("numpy", "numba"))
+    first, second = (Contender(name, "eager", 1) for name in ("numpy", "numba"))
     ours, theirs = first.losses(), second.losses()
-    assert len(ours) == bench.CHECKED_STEPS + 1
-    np.testing.assert_allclose(ours, theirs, rtol=bench.TOLERANCE)
+    assert len(ours) == CHECKED_STEPS + 1
+    np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE)
     assert ours[0] > ours[-1]  # it has learned something
 
 
@@ -141,10 +224,10 @@ def test_a_quick_run(tmp_path: Path) -> None:
         assert entry["agrees"]
         assert entry["start"] > 0
         assert entry["memory"] > 50 << 20
-        assert set(entry["samples"]) == {work.title for work in bench.WORKS}
-        assert all(len(samples) == bench.QUICK.turns for samples in entry["samples"].values())
+        assert set(entry["samples"]) == {work.title for work in WORKS}
+        assert all(len(samples) == modes.PLAIN.quick.turns for samples in entry["samples"].values())
     assert files["png"].read_bytes().startswith(b"\x89PNG")
-    assert len(files["csv"].read_text().splitlines()) == 1 + len(there) * len(bench.WORKS)
+    assert len(files["csv"].read_text().splitlines()) == 1 + len(there) * len(WORKS)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"date": 1, "results": [{"samples": {}}]}', '{"results": [{}]}'])
@@ -155,3 +238,40 @@ def test_a_file_that_is_no_earlier_run(tmp_path: Path, content: str) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "is no result of lenet bench --json" in line
+
+
+def test_layers_by_themselves(tmp_path: Path) -> None:
+    file = tmp_path / "layers.json"
+    done = lenet("bench", "--layers", "--quick", "--json", file)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert {"C1", "C1.activation", "S2", "C3", "F5", "F6", "output", "distort", "cost", "update"} <= set(lines)
+    assert lines["C1"].count("%") == 2
+    assert "A training step of numba fused" in done.stdout
+    found = {entry["name"]: entry for entry in json.loads(file.read_text())["results"]}
+    assert set(ceiling_names()) < set(found["numba eager"]["amounts"])
+    assert not found["numba fused"]["amounts"]
+
+
+def test_a_scan_of_batch_sizes_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (1, 2)
+    monkeypatch.setattr(measure, "SCANNED", sizes)
+    found = measure.scan(modes.SCAN.quick, 2, lambda _: None)
+    there = [entry for entry in found.results if not entry.problem]
+    numba = [entry.threads for entry in there if entry.backend == "numba"]
+    assert sorted(numba) == [1, 1, 2, 2]  # type: ignore[type-var]
+    for entry in there:
+        assert set(entry.samples) == {Work(kind, batch).title for kind in KINDS for batch in sizes}
+
+
+@pytest.mark.parametrize("options", [("--layers", "--scan"), ("--layers", "--plot", "x.png"), ("--threads", "0")])
+def test_wrong_usage(options: tuple[str, ...]) -> None:
+    done = lenet("bench", *options)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    done = lenet("bench", "--json", tmp_path / "nowhere" / "out.json")
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr

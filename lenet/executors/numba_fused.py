@@ -21,6 +21,7 @@ from lenet.kernels.cpu.threads import ABANDON, CONTROL, CREW, DONE, STOP
 from lenet.network import Network
 from lenet.optimizers import Rule
 
+SINGLES = 6  # images that are answered one by one before a tile, of sixteen, would be
 FEW = 128  # images that are answered before other threads would have been started
 
 
@@ -148,8 +149,8 @@ class FusedExecutor(Executor):
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         count = len(images)
-        if count == 1:
-            return self._predict_one(images)
+        if 0 < count <= SINGLES:
+            return np.concatenate([self._predict_one(images[n]) for n in range(count)])
         logits = np.empty(count * self.network.classes, np.float32)
         control = _aligned(CONTROL, np.int64)
         order = np.arange(count, dtype=np.int32)
@@ -165,11 +166,11 @@ class FusedExecutor(Executor):
             self._run(work, control, lambda: None)
         return logits.reshape(count, self.network.classes)
 
-    def _predict_one(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+    def _predict_one(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """Answer a single image, in this thread and without a detour: what a live drawing waits for."""
         logits = np.empty((1, self.network.classes), np.float32)
         weights = self._average if self.averaging else self._parameters
-        arguments = (*self._one, images.reshape(-1), weights, logits.reshape(-1), self._own[0][0])
+        arguments = (*self._one, image.reshape(-1), weights, logits.reshape(-1), self._own[0][0])
         if self._answer_one is None:
             fused.answer_one(*arguments)
             # Numba takes longer to look at the arguments than the kernel takes for its work; they never change in type.

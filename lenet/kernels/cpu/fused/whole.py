@@ -153,7 +153,8 @@ def train(
 ) -> None:
     """Train on all batches of an order; what one of several threads does, the last four arrays being its own."""
     steps = (len(order) + batch_size - 1) // batch_size
-    step, naps, back = 0, 0, -SETTLED - 1
+    step = peek(control, MEETINGS) // 2  # 0, but not a literal, for which Numba would compile everything once more
+    naps, back = 0, -SETTLED - 1
     while step < steps and not stopped(control):
         first = step * batch_size
         batch = min(batch_size, len(order) - first)
