@@ -5,8 +5,11 @@ Only click is imported here; everything else is loaded by the command that needs
 
 import copy
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,9 +22,12 @@ if TYPE_CHECKING:
     from lenet.backends import Backend
     from lenet.data import Dataset
     from lenet.evaluation import Evaluation
+    from lenet.executors import Executor
     from lenet.settings import Settings
-    from lenet.storage import Saved
+    from lenet.storage import Description, Saved
+    from lenet.studio.server import Server
     from lenet.studio.session import Session
+    from lenet.studio.watch import View
 
 INTERRUPTED = 130
 ACCURACY_MISSED = 4
@@ -32,7 +38,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 expected failure; 2 wrong usage; 3 the requested device is unusable;
-4 --min-accuracy missed; 130 stopped by Ctrl-C, with everything saved.
+4 --min-accuracy missed; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP), with everything saved.
 """
 
 
@@ -91,6 +97,33 @@ def device_options(command: Command) -> Command:
     return command
 
 
+def serving_options(command: Command) -> Command:
+    """Add the options that say where a page is served."""
+    for option in (
+        click.option("--no-browser", is_flag=True, help="Print the address only; do not open the browser."),
+        click.option(
+            "--host",
+            metavar="ADDRESS",
+            default="127.0.0.1",
+            show_default=True,
+            help="Listen there; for others than this machine, the address gets a secret token.",
+        ),
+        click.option("--port", type=click.IntRange(0, 65535), default=0, help="Listen there.  [default: any free one]"),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page is served, and how."""
+
+    host: str
+    port: int
+    browser: bool
+    debug: bool = False
+
+
 @cli.command(epilog=EXIT_CODES)
 @click.option(
     "--path", type=click.Path(path_type=Path), default="network", show_default=True, help="Folder to save in."
@@ -109,6 +142,8 @@ def device_options(command: Command) -> Command:
 @click.option("--resume", is_flag=True, help="Continue the run saved in --path.")
 @click.option("--overwrite", is_flag=True, help="Replace the network saved in --path.")
 @click.option("--print-settings", is_flag=True, help="Print all settings as a commented TOML file and stop.")
+@click.option("--watch", is_flag=True, help="Show curves and kernels live in the browser.")
+@serving_options
 @debug_option
 def train(
     path: Path,
@@ -121,28 +156,41 @@ def train(
     resume: bool,
     overwrite: bool,
     print_settings: bool,
+    watch: bool,
+    host: str,
+    port: int,
+    no_browser: bool,
     **options: Any,
 ) -> int:
     """Train a network and save it."""
-    from lenet import storage
-    from lenet.settings import Settings, load
+    from contextlib import nullcontext
 
-    if resume:
-        if overwrite or recipe:
-            raise UsageError("--resume continues a saved run; it does not go with --overwrite or --settings")
-        saved = storage.load(path, with_state=True)
-        settings = _resumed_settings(saved, options)
-        if validation is not None and validation != saved.description.validation_images:
-            raise UsageError(f"--resume: the run holds {saved.description.validation_images} images out; that stays")
-    else:
-        saved = None
-        settings = _override(load(recipe) if recipe else Settings(), options)
-    if print_settings:
-        click.echo(settings.to_toml(), nl=False)
-        return 0
-    if not resume and not overwrite:
-        _refuse_to_overwrite(path)
-    return _train(path, settings, saved, device, backend, threads, data, validation or 0)
+    from lenet import storage
+    from lenet.lock import locked
+    from lenet.settings import Settings, load
+    from lenet.stopping import Stop, stoppable
+
+    if resume and (overwrite or recipe):
+        raise UsageError("--resume continues a saved run; it does not go with --overwrite or --settings")
+    try:
+        with stoppable(), nullcontext() if print_settings else locked(path):
+            saved = storage.load(path, with_state=True) if resume else None
+            if saved:
+                settings, held_out = _resumed_settings(saved, options), saved.description.validation_images
+                if validation is not None and validation != held_out:
+                    raise UsageError(f"--resume: the run holds {held_out} images out; that stays")
+            else:
+                settings, held_out = _override(load(recipe) if recipe else Settings(), options), validation or 0
+            if print_settings:
+                click.echo(settings.to_toml(), nl=False)
+                return 0
+            if not resume and not overwrite:
+                _refuse_to_overwrite(path)
+            place = Place(host, port, browser=not no_browser) if watch else None
+            return _train(path, settings, saved, device, backend, threads, data, held_out, place)
+    except Stop as stop:
+        click.echo("Stopped.", err=True)
+        return stop.exit_code
 
 
 def _override(settings: "Settings", options: dict[str, Any]) -> "Settings":
@@ -171,14 +219,12 @@ def _resumed_settings(saved: "Saved", options: dict[str, Any]) -> "Settings":
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    """Raise unless ``path`` is free to be written: absent, or an empty folder."""
+    """Raise unless the folder ``path`` is free to be written."""
     from lenet import storage
 
     if storage.is_network(path):
         raise LenetError(f"{path} holds a network already; --resume continues it, --overwrite replaces it")
-    if path.exists() and not path.is_dir():
-        raise LenetError(f"{path} is not a folder; choose another --path")
-    if path.is_dir() and any(path.iterdir()):
+    if not storage.is_free(path):
         raise LenetError(f"{path} is not empty and holds no network; choose another --path, or --overwrite to add one")
 
 
@@ -191,9 +237,11 @@ def _train(
     threads: int | None,
     data: Path | None,
     validation: int,
+    watched_at: "Place | None",
 ) -> int:
     """Train with the settings at hand, report, and return the exit code."""
     import time
+    from contextlib import closing, nullcontext, suppress
 
     import numpy as np
     from rich.console import Console
@@ -203,10 +251,9 @@ def _train(
     from lenet.executors import choose
     from lenet.executors.check import self_check
     from lenet.lenet5 import lenet5
+    from lenet.stopping import Stop
 
     started = time.monotonic()
-    if saved:
-        validation = saved.description.validation_images
     if saved and device is None and backend_name is None:
         backend_name = saved.description.backend
     dataset = _dataset(data, saved)
@@ -240,18 +287,30 @@ def _train(
     )
     record, trained = None, 0.0
     np.seterr(over="ignore", invalid="ignore")  # a run that diverges is told by its cost, in one line
+    page = _watch_page(watched_at, path, description, dataset, executor, saved) if watched_at else nullcontext()
     try:
-        with lines:
-            for record in training.train(executor, dataset, path, description, resume=saved, watch=lines.watch):
-                lines.finish(record)
-                trained += record.seconds
-                if training.on_plateau(record, dataset.classes):
-                    lines.warn("still no better than chance; another --seed, a lower --lr or a longer warmup may help")
-    except KeyboardInterrupt:
-        kept = record.epoch if record else done
-        where = f"{path} holds epoch {kept}. Continue: lenet train --resume --path {path}"
-        click.echo(f"Stopped. {where if kept else 'No epoch was finished; nothing was written.'}", err=True)
-        return INTERRUPTED
+        with page as view, lines:
+
+            def watch(images: int, cost: float) -> None:
+                lines.watch(images, cost)
+                if view:
+                    view.watch(images, cost)
+
+            run = training.train(executor, dataset, path, description, resume=saved, watch=watch)
+            with closing(run):  # else its last save would be the garbage collector's, which can only print what fails
+                for record in run:
+                    lines.finish(record)
+                    if view:
+                        view.finish(record)
+                    trained += record.seconds
+                    if training.on_plateau(record, dataset.classes):
+                        lines.warn(
+                            "still no better than chance; another --seed, a lower --lr or a longer warmup may help"
+                        )
+    except Stop as stop:
+        with suppress(OSError):  # after SIGHUP, the terminal is gone
+            click.echo(_stopped(path, description, resumed=saved is not None), err=True)
+        return stop.exit_code
     assert record is not None, "there was at least one epoch to train"
     click.echo(
         terminal.aligned(
@@ -264,6 +323,18 @@ def _train(
         )
     )
     return 0
+
+
+def _stopped(path: Path, description: "Description", *, resumed: bool) -> str:
+    """Return the line that ends a run which was stopped: what the folder holds, as it is found there."""
+    from lenet import storage
+
+    if storage.is_network(path):
+        found = storage.load(path)
+        if resumed or found.description == description:  # else it is the network that would have been replaced
+            again = shlex.join(["lenet", "train", "--resume", "--path", str(path)])
+            return f"Stopped. {path} holds epoch {len(found.history)}. Continue: {again}"
+    return "Stopped. No epoch was finished; nothing was written."
 
 
 def _dataset(data: Path | None, saved: "Saved | None") -> "Dataset":
@@ -454,23 +525,6 @@ def _write(file: Path, content: bytes) -> None:
         raise LenetError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def serving_options(command: Command) -> Command:
-    """Add the options that say where a page is served."""
-    for option in (
-        click.option("--no-browser", is_flag=True, help="Print the address only; do not open the browser."),
-        click.option(
-            "--host",
-            metavar="ADDRESS",
-            default="127.0.0.1",
-            show_default=True,
-            help="Listen there; for others than this machine, the address gets a secret token.",
-        ),
-        click.option("--port", type=click.IntRange(0, 65535), default=0, help="Listen there.  [default: any free one]"),
-    ):
-        command = option(command)
-    return command
-
-
 @cli.command(epilog=EXIT_CODES)
 @click.option("--path", type=click.Path(path_type=Path), help="Folder of the network.  [default: the pretrained one]")
 @click.option(
@@ -497,8 +551,10 @@ def selftest(
     no_browser: bool,
     debug: bool,
 ) -> None:
-    """Draw digits in the browser and watch every layer answer; Ctrl-C ends it."""
-    _serve(_session(path, data, drawings, threads), "/", host, port, no_browser, debug)
+    """Draw digits and watch the network think. In the browser; Ctrl-C ends it."""
+    session = _session(path, data, drawings, threads)
+    session.collection.open()
+    _serve(session, "/", Place(host, port, not no_browser, debug))
 
 
 draw = copy.copy(selftest)
@@ -506,7 +562,61 @@ draw.name, draw.short_help = "draw", "The same as selftest."
 cli.add_command(draw)
 
 
-def _session(path: Path | None, data: Path | None, drawings: Path, threads: int | None) -> "Session":
+@cli.command(epilog=EXIT_CODES)
+@click.option("--path", type=click.Path(path_type=Path), help="Folder of the network.  [default: the pretrained one]")
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Data set to use instead of the network's."
+)
+@click.option("--wrong", is_flag=True, help="Only those that the network gets wrong.")
+@click.option("--label", type=int, metavar="D", help="Only images of this digit.")
+@click.option("--answer", type=int, metavar="D", help="Only images that are taken for this digit.")
+@click.option("--text", is_flag=True, help="Show them in the terminal.")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Put them on a contact sheet.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="So many.  [default: 12 as text, 100 on a sheet]")
+@serving_options
+@click.option("--debug", is_flag=True, help="Print every request, and a traceback when something fails.")
+def viewtest(
+    path: Path | None,
+    data: Path | None,
+    wrong: bool,
+    label: int | None,
+    answer: int | None,
+    text: bool,
+    png: Path | None,
+    count: int | None,
+    host: str,
+    port: int,
+    no_browser: bool,
+    debug: bool,
+) -> None:
+    """Look at the test images and their answers. In the browser, as text or as a picture."""
+    from shutil import get_terminal_size
+    from urllib.parse import urlencode
+
+    from lenet import gallery
+
+    session = _session(path, data, Path("drawings"))
+    classes = session.model.saved.network.classes
+    for option, digit in (("--label", label), ("--answer", answer)):
+        if digit is not None and not 0 <= digit < classes:
+            raise UsageError(f"{option} is from 0 to {classes - 1}, not {digit}")
+    if not text and png is None:
+        query = {"label": label, "answer": answer, "wrong": 1 if wrong else None}
+        chosen = urlencode({name: value for name, value in query.items() if value is not None})
+        return _serve(session, f"/tests?{chosen}".rstrip("?"), Place(host, port, not no_browser, debug))
+    if png:
+        _refuse_unwritable(png)
+    answered = session.model.gallery.get()
+    found = answered.select(label=label, answer=answer, wrong=wrong)
+    if text:
+        shown = gallery.as_text(answered, found[: count or 12], get_terminal_size().columns)
+        click.echo("\n\n".join(filter(None, [shown, f"{len(found):,} of {len(answered.images):,} test images"])))
+    if png:
+        _write(png, gallery.contact_sheet(answered, found[: count or 100]))
+    return None
+
+
+def _session(path: Path | None, data: Path | None, drawings: Path, threads: int | None = None) -> "Session":
     """Open what the studio shows."""
     from lenet import storage
     from lenet.studio.model import Model
@@ -519,22 +629,66 @@ def _session(path: Path | None, data: Path | None, drawings: Path, threads: int 
     return Session(Model(path, saved, _dataset(data, saved)), drawings, threads)
 
 
-def _serve(session: "Session", page: str, host: str, port: int, no_browser: bool, debug: bool) -> None:
+def _serve(session: "Session", page: str, place: Place) -> None:
     """Serve the studio until Ctrl-C, with ``page`` in the browser."""
     from lenet.studio.app import create_app
     from lenet.studio.security import Guard
-    from lenet.studio.server import Server, open_browser
+    from lenet.studio.server import Server
 
-    guard = Guard(host)
-    server = Server(create_app(session, guard), guard, host, port, debug=debug)
-    address = server.address(page)
-    click.echo(f"lenet is at {address}  (Ctrl-C ends it)")
-    if not no_browser:
-        open_browser(address)
+    guard = Guard(place.host)
+    server = Server(create_app(session, guard), guard, place.host, place.port, debug=place.debug)
+    _announce(server, page, place)
     try:
         server.serve()
     finally:
         session.close()
+
+
+def _announce(server: "Server", page: str, place: Place) -> None:
+    """Tell the address, and open the browser there."""
+    from lenet.studio.server import open_browser
+
+    address = server.address(page)
+    click.echo(f"lenet is at {address}  (Ctrl-C ends it)")
+    if place.browser:
+        open_browser(address)
+
+
+@contextmanager
+def _watch_page(
+    place: Place,
+    path: Path,
+    description: "Description",
+    dataset: "Dataset",
+    executor: "Executor",
+    saved: "Saved | None",
+) -> Iterator["View"]:
+    """Serve a page that shows a training, as long as it runs."""
+    from lenet.studio.app import create_watch_app
+    from lenet.studio.model import describe_network
+    from lenet.studio.security import Guard
+    from lenet.studio.server import Server
+    from lenet.studio.watch import View
+
+    view, guard = View(), Guard(place.host)
+    network = describe_network(path, executor.network, description, dataset, accuracy=None)
+    server = Server(create_watch_app(view, network, guard), guard, place.host, place.port)
+    _announce(server, "/training", place)
+    history = saved.history if saved else ()
+    view.begin(executor, len(dataset.train_labels), description.settings.training.epochs, history)
+    server.start()
+    try:
+        yield view
+        view.end("done", f"saved in {path}")
+    except KeyboardInterrupt:
+        view.end("stopped", "stopped with Ctrl-C")
+        raise
+    except LenetError as error:
+        view.end("failed", str(error))
+        raise
+    finally:
+        view.wait_until_seen()
+        server.stop()
 
 
 @cli.command()

@@ -99,3 +99,9 @@ def evaluate(executor: Executor, samples: Samples, labels: NDArray[np.int32]) ->
     """Answer all ``samples``, whose labels (M,) the host knows too, with the executor's weights."""
     losses, answers = executor.evaluate(samples)
     return Evaluation(labels, answers, losses, executor.network.classes)
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return the softmax of each row of ``logits`` (M, K)."""
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet import lock
 from lenet.errors import LenetError, UsageError
 from lenet.executors import State
 from lenet.lenet5 import lenet5
@@ -214,6 +215,20 @@ def is_network(path: Path) -> bool:
     """
     try:
         return (path / _COMMIT / DESCRIPTION).exists() or (path / DESCRIPTION).exists()
+    except OSError as error:
+        raise LenetError(f"{path}: {error.strerror}") from error
+
+
+def is_free(path: Path) -> bool:
+    """Whether the folder is empty, but for what a training that died in its first epoch has left.
+
+    Raises
+    ------
+    LenetError
+        When the folder cannot be looked into.
+    """
+    try:
+        return {entry.name for entry in path.iterdir()} <= {_NEXT, lock.FILE}
     except OSError as error:
         raise LenetError(f"{path}: {error.strerror}") from error
 

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     ORDER = 2
     DISTORTION = 3
     VALIDATION = 4
+    REPLAY = 5
 
 
 def stream(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Philox:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from lenet.data import Dataset, draw_transforms
 from lenet.errors import LenetError
 from lenet.evaluation import evaluate
 from lenet.executors import EpochPlan, Executor, State, Watch
+from lenet.info import versions
 from lenet.initialize import initialize
 from lenet.network import Network
 from lenet.optimizers import hyper_table
@@ -26,6 +27,25 @@ def first_state(network: Network, settings: Settings) -> State:
     parameters = initialize(network, training.initialization, training.seed).astype(np.float32)
     moments = np.zeros((training.rule().moments, network.size), np.float32)
     return State(parameters, moments, parameters.copy() if training.average else None)
+
+
+def describe(settings: Settings, dataset: Dataset, executor: Executor) -> Description:
+    """Describe a run that is about to begin."""
+    return Description(
+        settings=settings,
+        height=dataset.height,
+        width=dataset.width,
+        classes=dataset.classes,
+        dataset=dataset.name,
+        dataset_source=str(dataset.source.resolve()) if dataset.source else None,
+        dataset_sha256=dataset.sha256,
+        train_images=len(dataset.train_labels),
+        validation_images=len(dataset.validation_labels),
+        backend=executor.backend.name,
+        device=executor.backend.device,
+        executor=executor.name,
+        versions=versions(),
+    )
 
 
 def plan_epoch(settings: Settings, epoch: int, count: int, height: int, width: int) -> EpochPlan:
@@ -57,7 +77,7 @@ def train(
     *,
     resume: Saved | None = None,
     watch: Watch | None = None,
-) -> Iterator[EpochRecord]:
+) -> Generator[EpochRecord, None, None]:
     """Train, and yield each epoch once it is saved in ``path``.
 
     Whatever ends the run, Ctrl-C included, ``path`` holds the last whole epoch; before the first one ends, nothing is
@@ -79,8 +99,8 @@ def train(
     reached, before = (history, state), len(history)  # one assignment: Ctrl-C never parts a history from its state
     try:
         for epoch in range(before + 1, settings.training.epochs + 1):
-            plan = plan_epoch(settings, epoch, len(train_samples), dataset.height, dataset.width)
             started = time.perf_counter()
+            plan = plan_epoch(settings, epoch, len(train_samples), dataset.height, dataset.width)
             cost = executor.train_epoch(train_samples, plan, watch)
             seconds = time.perf_counter() - started
             state = executor.read()
@@ -103,7 +123,11 @@ def train(
             yield record
     finally:
         if len(reached[0]) > before:
-            storage.save(path, description, *reached, curves=curves.draw(reached[0]))
+            try:
+                storage.save(path, description, *reached, curves=curves.draw(reached[0]))
+            except KeyboardInterrupt:  # who asks for the end just now gets a whole one
+                storage.save(path, description, *reached, curves=curves.draw(reached[0]))
+                raise
 
 
 def _diverged(epoch: int, settings: Settings, path: Path) -> str:

@@ -17,14 +17,14 @@ PACKAGE = Path(lenet.__file__).parent
 TESTS = Path(__file__).parent
 
 LEVELS = (
-    {"errors", "optimizers", "settings", "specs", "streams"},
+    {"errors", "lock", "optimizers", "settings", "specs", "stopping", "streams"},
     {"kernels"},
     {"backends"},
     {"layers"},
     {"network"},
     {"initialize", "lenet5"},
     {"data", "drawing", "executors", "info", "storage"},
-    {"curves", "evaluation", "studio", "terminal", "training"},
+    {"curves", "evaluation", "gallery", "inspection", "studio", "terminal", "training"},
     {"bench"},
     {"cli"},
     {"__init__", "__main__"},
@@ -36,12 +36,15 @@ LIBRARY_USERS = {
     "llvmlite": ("*numba*", "kernels/cpu/*"),
     "cupy": ("backends/cupy_backend.py", "kernels/cuda/*", "executors/cuda_*"),
     "matplotlib": ("curves.py", "bench/chart.py"),
+    "PIL": ("drawing.py", "gallery.py"),
     "flask": ("studio/*",),
+    "werkzeug": ("studio/*",),
 }
 """Which files may import a library."""
 
-NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "cli.py", "info.py")
-"""Which files may name a concrete backend; info.py lists the installed packages, some of which are called the same."""
+NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "cli.py", "info.py", "inspection.py")
+"""Which files may name a concrete backend: info.py lists packages, some of which are called the same; inspection.py looks
+inside the reference."""
 
 NO_NUMPY = ("layers.py", "network.py", "lenet5.py", "specs.py")
 """The math is written against a backend: it never computes on arrays itself."""

@@ -35,6 +35,7 @@ def test_purposes_keep_their_numbers() -> None:
         "ORDER": 2,
         "DISTORTION": 3,
         "VALIDATION": 4,
+        "REPLAY": 5,
     }
 
 
