@@ -213,6 +213,20 @@ def opinionated(case: Case) -> State:
     return replace(state, average=weights)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38])
+def test_a_map_that_leads_nowhere_gives_a_dark_image(number: float) -> None:
+    """Not what lies somewhere in memory: bit for bit as when the image is moved far away."""
+    case = CASES["default"]
+    results = []
+    for wrong in (number, 1e6):
+        plan = epoch(case, 32, 32)
+        assert plan.transforms is not None
+        plan.transforms[5:20, :, 2] = wrong
+        results.append(trained(fused_executor(case), case, plan, 32))
+    assert results[0][0] == results[1][0]
+    np.testing.assert_array_equal(results[0][1].parameters, results[1][1].parameters)
+
+
 @pytest.mark.parametrize("name", ["default", "tanh"])
 def test_answers_equal_float64(name: str) -> None:
     case = CASES[name]

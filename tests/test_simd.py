@@ -155,7 +155,7 @@ def test_arithmetic():
 @micro_kernel(types.void)
 def compare(v, x, y, at, out):
     one, other = v.load(x, at), v.load(y, at)
-    v.store_all([v.maximum(one, other), v.clamp(one, -2.5, 4.0)], out, at)
+    v.store_all([v.maximum(one, other), v.clamp(one, -2.5, 4.0), v.limit(one, -2.5, 4.0)], out, at)
 
 
 @compiled
@@ -163,14 +163,15 @@ def compared(x, y, out):
     compare(x, y, 0, out)
 
 
-def test_maximum_and_clamp_pass_nan_on():
+def test_maximum_and_clamp_pass_nan_on_and_limit_does_not():
     numbers = [-np.inf, -2, 0, 3, np.inf, np.nan]
     x = np.array([a for a in numbers for _ in numbers], np.float32)
     y = np.array([b for _ in numbers for b in numbers], np.float32)
     for start in (0, 16, 20):
-        part, out = slice(start, start + LANES), np.empty(2 * LANES, np.float32)
+        part, out = slice(start, start + LANES), np.empty(3 * LANES, np.float32)
         compared(x[part], y[part], out)
-        np.testing.assert_array_equal(out, [*np.maximum(x[part], y[part]), *np.clip(x[part], -2.5, 4.0)])
+        limited = np.clip(np.nan_to_num(x[part], nan=-np.inf), -2.5, 4.0)
+        np.testing.assert_array_equal(out, [*np.maximum(x[part], y[part]), *np.clip(x[part], -2.5, 4.0), *limited])
 
 
 # sums --------------------------------------------------------------------------------------------------------------

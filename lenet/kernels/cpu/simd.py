@@ -214,6 +214,12 @@ class Emitter:
             x = self.builder.select(self.builder.fcmp_ordered(beyond, x, bound), bound, x)
         return x
 
+    def limit(self, x: Value, low: float, high: float) -> Value:
+        """Return x within two limits; the lower one for NaN."""
+        lowest, highest = self.constant(low), self.constant(high)
+        x = self.builder.select(self.builder.fcmp_ordered(">", x, lowest), x, lowest)
+        return self.builder.select(self.builder.fcmp_ordered("<", x, highest), x, highest)
+
     def total(self, x: Value) -> Value:
         """Return the sum of the 16 lanes as one float, halves first: always in the same order."""
         for half in (8, 4, 2, 1):

@@ -36,8 +36,11 @@ def resample(
 
 
 def _split(v: Emitter, point: Value, size: int) -> tuple[Value, Value]:
-    """Return the pixel before a point, counted with the border, and how far behind it the point lies, 0..1."""
-    inside = v.clamp(point, -BORDER, size)
+    """Return the pixel before a point, counted with the border, and how far behind it the point lies, 0..1.
+
+    Points far out, and NaN, are taken to the border.
+    """
+    inside = v.limit(point, -BORDER, size)
     shifted = v.add(inside, v.constant(BORDER))
     before = v.whole(shifted)
     return before, v.sub(shifted, v.real(before))
