@@ -19,6 +19,9 @@ from lenet import __version__
 from lenet.errors import LenetError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lenet.backends import Backend
     from lenet.data import Dataset
     from lenet.evaluation import Evaluation
@@ -636,7 +639,8 @@ def _serve(session: "Session", page: str, place: Place) -> None:
     from lenet.studio.server import Server
 
     guard = Guard(place.host)
-    server = Server(create_app(session, guard), guard, place.host, place.port, debug=place.debug)
+    app = create_app(session, guard, debug=place.debug)
+    server = Server(app, guard, place.host, place.port, debug=place.debug)
     _announce(server, page, place)
     try:
         server.serve()
@@ -681,7 +685,7 @@ def _watch_page(
         yield view
         view.end("done", f"saved in {path}")
     except KeyboardInterrupt:
-        view.end("stopped", "stopped with Ctrl-C")
+        view.end("stopped", "")
         raise
     except LenetError as error:
         view.end("failed", str(error))
@@ -689,6 +693,80 @@ def _watch_page(
     finally:
         view.wait_until_seen()
         server.stop()
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("images", metavar="IMAGE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--path", type=click.Path(path_type=Path), help="Folder of the network.  [default: the pretrained one]")
+@device_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
+@debug_option
+def predict(
+    images: Sequence[Path],
+    path: Path | None,
+    device: str | None,
+    backend: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Read the handwritten digits in image files, each with one digit or a row of them."""
+    import json
+
+    from lenet import storage
+    from lenet.drawing import SIDE, read_image
+    from lenet.executors import State, choose
+
+    path = path or storage.PRETRAINED
+    saved = storage.load(path)
+    height, width = saved.description.height, saved.description.width
+    if (height, width) != (SIDE, SIDE):
+        raise LenetError(f"{path} takes images of {height} x {width} pixels; digits are prepared as {SIDE} x {SIDE}")
+    executor = choose(saved.network, _select(device, backend, threads))
+    executor.write(State.of(saved.weights))
+    answers: list[tuple[str, list[dict[str, Any]]]] = []
+    for file in images:
+        try:
+            ink, zoom = read_image(file)
+        except LenetError as error:
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            continue
+        answers.append((str(file), _read_digits(executor, ink, zoom)))
+    if as_json:
+        click.echo(json.dumps([{"file": name, "digits": digits} for name, digits in answers], indent=1))
+    else:
+        for name, digits in answers:
+            click.echo(f"{name}  {'   '.join(map(_digit_text, digits)) or 'blank: no ink to be seen'}")
+    return 0 if len(answers) == len(images) else 1
+
+
+def _read_digits(executor: "Executor", ink: "NDArray[np.float32]", zoom: float) -> list[dict[str, Any]]:
+    """Return what ``lenet predict --json`` says of each digit in one file; no digit where there is none to be seen."""
+    import numpy as np
+
+    from lenet.drawing import find_digits, unsure
+    from lenet.evaluation import probabilities
+
+    found = find_digits(ink)
+    if not found:
+        return []
+    shares = probabilities(executor.predict(np.stack([digit.image for digit in found])).astype(np.float64))
+    return [
+        {
+            "digit": None if digit.problem else int(share.argmax()),
+            "confidence": None if digit.problem else round(float(share.max()), 4),
+            "unsure": digit.problem is not None or unsure(share),
+            "box": [round(zoom * side) for side in digit.box or ()],
+        }
+        for digit, share in zip(found, shares, strict=True)
+    ]
+
+
+def _digit_text(found: dict[str, Any]) -> str:
+    """Return what `lenet predict` says of one digit."""
+    if found["digit"] is None:
+        return "? (not a digit)"
+    note = ", unsure" if found["unsure"] else ""
+    return f"{found['digit']} ({found['confidence']:.0%}{note})"
 
 
 @cli.command()

@@ -1,8 +1,8 @@
 """A drawing or a photograph of digits -> the 28x28 images that the network was trained on.
 
-MNIST was made so: the black and white digit is scaled until the longest side of its box is 20 pixels, which gives the gray
-edges, and laid into 28x28 pixels with its center of mass in the middle. Whoever feeds a network with digits made in another
-way gets wrong answers from a right network. `docs/drawing.md` has the measurements.
+MNIST was made so: the black and white digit is scaled until the longest side of its box is 20 pixels, which gives the
+gray edges, and laid into 28x28 pixels with its center of mass in the middle. Whoever feeds a network with digits made
+in another way gets wrong answers from a right network. `docs/drawing.md` has the measurements.
 
 *Ink* is an array (H, W) of float32, 0 for paper and 1 for full ink.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from lenet.errors import LenetError
 
@@ -37,6 +37,25 @@ PEN, ERASER = 0.07, 0.14
 
 MAX_STROKES, MAX_POINTS = 200, 5000
 OVERSAMPLING = 8  # strokes are drawn in pixels of 1/8, then averaged
+
+STRONG = 0.5  # ink that is certain
+FAINT = 0.1  # ink where it hangs together with certain ink: a gray edge
+
+# Shares of the height of the tallest part of a picture
+SMALL = 0.5  # parts below that are no digits
+GAP_BESIDE, GAP_BELOW = 0.1, 0.3  # how far a part may lie from the digit that it belongs to
+
+# What no digit of MNIST is, by far
+WIDEST = 2.5  # of the height
+FULLEST = 0.8  # share of its box that is ink, unless it is narrow as a 1 is
+PALEST = 0.03  # share of 20 x 20 pixels that is ink
+
+MAX_PARTS = 400  # of a picture, the largest; what is beyond is noise
+LEGIBLE = 6  # pixels, the size of the smallest part that is looked at
+LARGEST = 1600  # pixels, the longer side to which a file's picture is scaled down
+COARSE = 160  # pixels, the longer side of the picture in which the light on the paper is measured
+FAINTEST = 0.12  # the least share of the light that ink takes away
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 PROBLEMS = {
     "blank": "draw a digit",
@@ -126,14 +145,16 @@ def _is_point(value: object) -> bool:
     )
 
 
-def _trace(points: NDArray[np.float64], side: int, width: float) -> Mask:
-    """Return what a round pen of ``width`` leaves along ``points`` (n, 2) on a square, all in pixels: (side, side)."""
+def _trace(lines: Sequence[NDArray[np.float64]], side: int, width: float) -> Mask:
+    """Return what a round pen leaves along lines, each (n, 2), on a square; all in pixels: (side, side)."""
     margin = int(width / 2) + 1
-    line = Image.new("1", (side + 2 * margin, side + 2 * margin))
-    ImageDraw.Draw(line).line([*(points + margin).ravel(), *(points[-1] + margin)], fill=1)
+    thin = Image.new("1", (side + 2 * margin, side + 2 * margin))
+    pen = ImageDraw.Draw(thin)
+    for line in lines:
+        pen.line([*(line + margin).ravel(), *(line[-1] + margin)], fill=1)
     disk = np.arange(-margin, margin + 1)
     y, x = np.nonzero(disk**2 + disk[:, None] ** 2 <= width**2 / 4)
-    rows, columns = np.nonzero(np.asarray(line))
+    rows, columns = np.nonzero(np.asarray(thin))
     traced = np.zeros((side + 4 * margin, side + 4 * margin), bool)
     traced[rows[:, None] + y, columns[:, None] + x] = True
     return traced[2 * margin : 2 * margin + side, 2 * margin : 2 * margin + side]
@@ -144,9 +165,9 @@ def _paint(strokes: Sequence[Stroke]) -> Mask:
     canvas = np.zeros((CANVAS, CANVAS), bool)
     for stroke in strokes:
         if stroke.erase:
-            canvas &= ~_trace(stroke.points * CANVAS, CANVAS, ERASER * CANVAS)
+            canvas &= ~_trace([stroke.points * CANVAS], CANVAS, ERASER * CANVAS)
         else:
-            canvas |= _trace(stroke.points * CANVAS, CANVAS, PEN * CANVAS)
+            canvas |= _trace([stroke.points * CANVAS], CANVAS, PEN * CANVAS)
     return canvas
 
 
@@ -156,11 +177,12 @@ def _cut(strokes: Sequence[Stroke]) -> list[NDArray[np.float64]]:
     lines = []
     for stroke in reversed(strokes):
         if stroke.erase:
-            gone |= _trace(stroke.points * CANVAS, CANVAS, ERASER * CANVAS)
+            gone |= _trace([stroke.points * CANVAS], CANVAS, ERASER * CANVAS)
         else:
             line = _densify(stroke.points)
             column, row = np.floor(line * CANVAS).astype(np.intp).T
-            left = (0 <= row) & (row < CANVAS) & (0 <= column) & (column < CANVAS)
+            inside = (line >= 0) & (line < 1)
+            left = inside[:, 0] & inside[:, 1]
             left[left] = ~gone[row[left], column[left]]
             ends = np.flatnonzero(np.diff(left)) + 1
             lines += [part for part, stays in zip(np.split(line, ends), left[[0, *ends]], strict=True) if stays]
@@ -192,7 +214,7 @@ def _place(digit: Ink) -> NDArray[np.uint8]:
 
 
 def shrink(strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-    """Return the canvas as it is, scaled down to (28, 28): what a program without preparation would feed its network."""
+    """Return the canvas as it is, scaled down to (28, 28): what a network gets without preparation."""
     return np.rint(255 * _average(_paint(strokes), CANVAS // SIDE)).astype(np.uint8)
 
 
@@ -201,23 +223,35 @@ def prepare(strokes: Sequence[Stroke]) -> Prepared:
     lines = _cut(strokes)
     if not lines:
         return BLANK
+    labels, boxes = _components(_trace([line * CANVAS for line in lines], CANVAS, PEN * CANVAS))
+    digits = _group(boxes)
+    if len(digits) == 1:  # without specks
+        starts = [np.floor(line[0] * CANVAS).astype(np.intp) for line in lines]
+        lines = [line for line, (x, y) in zip(lines, starts, strict=True) if labels[y, x] - 1 in digits[0]]
     points = np.concatenate(lines)
     low, high = points.min(axis=0), points.max(axis=0)
     scale = (LONGEST - STROKE) / max(*(high - low), PEN) * OVERSAMPLING
     side = LONGEST * OVERSAMPLING
-    drawn = np.zeros((side, side), bool)
-    for line in lines:
-        drawn |= _trace((line - (low + high) / 2) * scale + side / 2, side, STROKE * OVERSAMPLING)
-    image = _place(_average(drawn, OVERSAMPLING))
+    centered = [(line - (low + high) / 2) * scale + side / 2 for line in lines]
+    digit = _average(_trace(centered, side, STROKE * OVERSAMPLING), OVERSAMPLING)
     left, top, right, bottom = np.clip([*(low - PEN / 2), *(high + PEN / 2)], 0, 1).tolist()
-    return Prepared(image, (left, top, right, bottom), None)
+    problem = "several" if len(digits) > 1 else _judge(digit, high - low + STROKE * OVERSAMPLING / scale)
+    return Prepared(_place(digit), (left, top, right, bottom), problem)
 
-
-FAINT, STRONG = 0.1, 0.5
-SPECK = 0.3
-A, R, G = 0.2, 0.65, 0.1
 
 # pictures -------------------------------------------------------------------------------------------------------------
+
+
+def _join(count: int, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the group of each of ``count`` things, from 0 on, where things ``a[i]`` and ``b[i]`` belong together."""
+    root = np.arange(count)
+    while (root[a] != root[b]).any():
+        lower = np.minimum(root[a], root[b])
+        np.minimum.at(root, root[a], lower)
+        np.minimum.at(root, root[b], lower)
+        while (root[root] != root).any():
+            root = root[root]
+    return np.unique(root, return_inverse=True)[1]
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -235,79 +269,49 @@ def _components(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     # Positions in one long line in which rows lie apart, so that a run finds those below it by binary search.
     pitch = width + 2
     first = np.searchsorted(row * pitch + end, (row + 1) * pitch + start, side="left")
-    last = np.searchsorted(row * pitch + start, (row + 1) * pitch + end, side="right")
-    above = np.repeat(np.arange(len(row)), last - first)
-    below = np.arange(len(above)) + np.repeat(first - np.cumsum(last - first) + (last - first), last - first)
-    root = np.arange(len(row))
-    while (root[above] != root[below]).any():
-        lower = np.minimum(root[above], root[below])
-        np.minimum.at(root, root[above], lower)
-        np.minimum.at(root, root[below], lower)
-        while (root[root] != root).any():
-            root = root[root]
-    part = np.unique(root, return_inverse=True)[1]
-    count = int(part.max(initial=-1)) + 1
-    boxes = np.tile(np.array([width, height, 0, 0]), (count, 1))
-    for axis, values, extreme in (
-        (0, start, np.minimum),
-        (1, row, np.minimum),
-        (2, end, np.maximum),
-        (3, row + 1, np.maximum),
-    ):
-        extreme.at(boxes[:, axis], part, values)
+    count = np.searchsorted(row * pitch + start, (row + 1) * pitch + end, side="right") - first
+    above = np.repeat(np.arange(len(row)), count)
+    below = np.arange(len(above)) + np.repeat(first - (np.cumsum(count) - count), count)
+    part = _join(len(row), above, below)
+    boxes = np.tile(np.array([width, height, 0, 0]), (part.max(initial=-1) + 1, 1))
+    for side, values in enumerate((start, row, end, row + 1)):
+        extreme = np.minimum if side < 2 else np.maximum
+        extreme.at(boxes[:, side], part, values)
     labels = np.zeros(mask.shape, np.intp)
     labels[mask] = np.repeat(part + 1, end - start)
     return labels, boxes
 
 
 def _group(boxes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Say which parts of ink, with boxes (n, 4), make up a digit each; from left to right."""
-    groups = [[k] for k in range(len(boxes))]
-    tallest = int((boxes[:, 3] - boxes[:, 1]).max(initial=0))
-    while pair := next(
-        (
-            (a, b)
-            for a in groups
-            for b in groups
-            if a is not b and _belong(_extent(boxes[a]), _extent(boxes[b]), tallest)
-        ),
-        None,
-    ):
-        groups.remove(pair[0])
-        pair[1].extend(pair[0])
-    extents = {k: _extent(boxes[group]) for k, group in enumerate(groups)}
-    digits = [k for k, box in extents.items() if max(box[2:] - box[:2]) >= SPECK * tallest]
-    return [np.array(groups[k]) for k in sorted(digits, key=lambda k: extents[k][0])]
+    """Say which parts of ink, with boxes (n, 4), are a digit together; digits in reading order.
+
+    Tall parts are digits. Two of them one above the other are one, in two pieces. A small part belongs to the nearest
+    digit, as the bar of a 5 does, or to none, as a speck.
+    """
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    tallest = sizes[:, 1].max(initial=0)
+    tall = (sizes[:, 1] >= SMALL * tallest) & (sizes[:, 0] <= WIDEST * tallest)
+    shared = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])  # < 0: a gap
+    narrower = np.minimum(sizes[:, None, 0], sizes[:, 0])
+    near = shared[..., 1] >= -GAP_BELOW * tallest
+    links = near & (shared[..., 0] >= narrower / 2) & tall & tall[:, None]
+    distance = np.maximum(-shared, 0).sum(axis=2)
+    near_tall = near & (shared[..., 0] >= -GAP_BESIDE * tallest) & tall
+    for part in np.flatnonzero(~tall & (sizes[:, 0] <= WIDEST * tallest) & near_tall.any(axis=1)):
+        links[part, np.where(near_tall[part], distance[part], np.inf).argmin()] = True
+    group = _join(len(boxes), *np.nonzero(links))
+    return _in_reading_order([np.flatnonzero(group == number) for number in np.unique(group[tall])], boxes)
 
 
-def _belong(small: NDArray[np.intp], large: NDArray[np.intp], tallest: int) -> bool:
-    """Return whether two parts of ink are parts of one digit, rather than two digits."""
-    size = small[2:] - small[:2]
-    overlap = np.minimum(small[2:], large[2:]) - np.maximum(small[:2], large[:2])  # negative: a gap
-    if overlap[0] >= 0.5 * min(size[0], large[2] - large[0]):  # one above the other
-        return bool(overlap[1] >= -A * tallest)
-    return bool(size[1] < R * tallest and overlap[0] >= -G * tallest and overlap[1] >= -A * tallest)
-
-
-def _extent(boxes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the box around boxes (n, 4)."""
-    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-
-
-def _scale(ink: Ink, box: NDArray[np.intp]) -> Ink:
-    """Return the square around a box, scaled to (20, 20) with gray edges."""
-    left, top, right, bottom = box.tolist()
-    side = max(right - left, bottom - top)
-    margin = side  # the square may reach over the edge
-    picture = Image.fromarray(np.pad(ink, margin))
-    x, y = margin + (left + right - side) // 2, margin + (top + bottom - side) // 2
-    scaled = picture.resize((LONGEST, LONGEST), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))
-    return np.clip(np.asarray(scaled), 0, 1)
-
-
-def _prepare(ink: Ink, box: NDArray[np.intp], problem: str | None) -> Prepared:
-    left, top, right, bottom = box.tolist()
-    return Prepared(_place(_scale(ink, box)), (left, top, right, bottom), problem)
+def _in_reading_order(digits: list[NDArray[np.intp]], boxes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return digits, each some of the parts with boxes (n, 4), from left to right, upper rows first."""
+    top = np.array([boxes[parts, 1].min() for parts in digits])
+    bottom = np.array([boxes[parts, 3].max() for parts in digits])
+    shared = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top)
+    heights = bottom - top
+    row = _join(len(digits), *np.nonzero(shared >= np.minimum(heights[:, None], heights) / 2))
+    order = sorted(range(len(digits)), key=lambda k: (top[row == row[k]].min(), boxes[digits[k], 0].min()))
+    return [digits[k] for k in order]
 
 
 def _grow(labels: NDArray[np.intp], mask: Mask) -> NDArray[np.intp]:
@@ -316,28 +320,60 @@ def _grow(labels: NDArray[np.intp], mask: Mask) -> NDArray[np.intp]:
     width = grown.shape[1]
     flat = grown.ravel()
     around = np.array([-1, 1, -width, width, -width - 1, -width + 1, width - 1, width + 1])
-    open_ = np.flatnonzero(np.pad(mask & (labels == 0), 1))
-    while len(open_):
-        nearest = flat[open_[:, None] + around].max(axis=1)
+    near = np.flatnonzero(np.pad(mask & (labels == 0), 1))
+    while len(near):
+        nearest = flat[near[:, None] + around].max(axis=1)
         if not nearest.any():
             break
-        flat[open_] = nearest
-        open_ = open_[nearest == 0]
+        flat[near] = nearest
+        near = near[nearest == 0]
     return grown[1:-1, 1:-1]
 
 
+def _judge(digit: Ink, size: NDArray[Any]) -> str | None:
+    """Return "unclear" for a digit (20, 20), whose box had this width and height, that can be none."""
+    width, height = size
+    amount = digit.mean() * max(size) / min(size)  # ink in the box, at most 1
+    lying = width > WIDEST * height
+    blot = amount > FULLEST and width > height / 2
+    return "unclear" if lying or blot or digit.mean() < PALEST else None
+
+
+def _prepare_pixels(ink: Ink, where: tuple[NDArray[np.intp], ...], problem: str | None) -> Prepared:
+    """Prepare the ink in some pixels (rows, columns) as one digit."""
+    rows, columns = where
+    left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    side = max(right - left, bottom - top)
+    square = np.zeros((side, side), np.float32)
+    square[rows - (top + bottom - side) // 2, columns - (left + right - side) // 2] = ink[where]
+    scaled = Image.fromarray(square).resize((LONGEST, LONGEST), Image.Resampling.BICUBIC)
+    digit = np.clip(np.asarray(scaled), 0, 1)
+    size = np.array([right - left, bottom - top])
+    box = (float(left), float(top), float(right), float(bottom))
+    return Prepared(_place(digit), box, problem or _judge(digit, size))
+
+
 def find_digits(ink: Ink) -> list[Prepared]:
-    """Return the digits of a row, left to right; the boxes are in pixels."""
+    """Return the digits in an image, from left to right, upper rows first, without specks; the boxes are in pixels.
+
+    Digits whose ink touches are taken for one.
+    """
     labels, boxes = _components(ink > STRONG)
-    groups = _group(boxes)
+    longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    large = np.sort(np.argsort(-longest, kind="stable")[:MAX_PARTS])
+    large = large[longest[large] >= LEGIBLE]
+    if not len(large):
+        return []
+    digits = _group(boxes[large])
+    if not digits:  # nothing but lines
+        return [_prepare_pixels(ink, np.nonzero(ink > FAINT), "unclear")]
+    digit_of = np.full(len(boxes) + 1, -1)
+    for number, parts in enumerate(digits):
+        digit_of[large[parts] + 1] = number
     labels = _grow(labels, ink > FAINT)
-    found = []
-    for group in groups:
-        own = np.isin(labels, group + 1)
-        rows, columns = np.nonzero(own)
-        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        found.append(_prepare(np.where(own, ink, np.float32(0)), box, None))
-    return found
+    rows, columns = np.nonzero(labels)
+    owner = digit_of[labels[rows, columns]]
+    return [_prepare_pixels(ink, (rows[owner == k], columns[owner == k]), None) for k in range(len(digits))]
 
 
 def prepare_image(ink: Ink) -> Prepared:
@@ -345,12 +381,111 @@ def prepare_image(ink: Ink) -> Prepared:
     found = find_digits(ink)
     if not found:
         return BLANK
-    if len(found) == 1:
-        return found[0]
-    boxes = np.array([digit.box for digit in found], np.intp)
-    return _prepare(ink, _extent(boxes), "several")
+    return found[0] if len(found) == 1 else _prepare_pixels(ink, np.nonzero(ink > FAINT), "several")
 
 
-def read_image(path: Path) -> Ink:
-    """Return the ink in an image file."""
-    raise NotImplementedError
+# files ----------------------------------------------------------------------------------------------------------------
+
+
+def read_image(path: Path) -> tuple[Ink, float]:
+    """Read the ink in an image file, dark on light or light on dark.
+
+    Returns
+    -------
+    ink : (H, W); the longer side has at most 1600 pixels
+    zoom : how many pixels of the file one of them is
+
+    Raises
+    ------
+    LenetError
+        If the file cannot be read, is no image, is broken, or is too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                size = max(picture.size)
+                picture.draft("L", (LARGEST, LARGEST))  # JPEG only: decodes a smaller picture
+                gray = Image.fromarray(_flatten(ImageOps.exif_transpose(picture)))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LenetError(f"{path} is too large an image: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise LenetError(f"{path} is no image that can be read here; save it as PNG or JPEG") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise LenetError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # decoders raise all sorts of errors on broken files
+        raise LenetError(f"{path} is a broken image ({error})") from error
+    gray.thumbnail((LARGEST, LARGEST))
+    return _extract(np.asarray(gray)), size / max(gray.size)
+
+
+def _flatten(picture: Image.Image) -> NDArray[np.float32]:
+    """Return a picture of any mode as gray, 0..255, with paper where it is transparent."""
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture, np.float32)
+        return values * (255 / max(float(values.max()), 1e-9))
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("RGB").convert("L"), np.float32)
+    picture = picture.convert("RGBA")
+    gray = np.asarray(picture.convert("L"), np.float32)
+    alpha = np.asarray(picture.getchannel("A"), np.float32) / 255
+    if alpha.mean() < 0.5:  # ink on nothing
+        seen = float((gray * alpha).sum()) / max(float(alpha.sum()), 1)
+        paper = 255.0 if seen < 128 else 0.0
+    else:  # a picture with transparent parts
+        paper = float(np.median(gray[alpha >= 0.5]))
+    return (paper + (gray - paper) * alpha).astype(np.float32)
+
+
+def _extract(gray: NDArray[np.float32]) -> Ink:
+    """Return the ink of a gray picture (H, W), however the light falls on the paper."""
+    height, width = gray.shape
+    small = Image.fromarray(gray)
+    small.thumbnail((COARSE, COARSE), Image.Resampling.BOX)
+    coarse = np.asarray(small)
+    if _light_on_dark(coarse):
+        gray, coarse = 255 - gray, 255 - coarse
+    paper = Image.fromarray(_close(coarse)).resize((width, height), Image.Resampling.BICUBIC)
+    darkness = 1 - gray / np.maximum(np.asarray(paper), 1)
+    low, high = np.quantile(darkness, (0.05, 0.2))  # both are of paper, as ink takes less than four fifths
+    noise = high + 5 * (high - low) / 0.8  # normal quantiles 0.05 and 0.2 are 0.8 standard deviations apart
+    some = darkness[darkness > max(noise, FAINTEST)]
+    if not len(some):
+        return np.zeros_like(gray)
+    full = np.median(some[some >= _otsu(some)])
+    return np.clip((darkness - noise) / (full - noise), 0, 1).astype(np.float32)
+
+
+def _light_on_dark(gray: NDArray[np.float32]) -> bool:
+    """Return whether ink is lighter than paper: ink is rare; where nothing is, it is what the border lacks."""
+    height, width = gray.shape
+    light = Image.fromarray(gray).resize((4, 4), Image.Resampling.BOX).resize((width, height), Image.Resampling.BICUBIC)
+    flat = gray - np.asarray(light)
+    flat -= flat.mean()
+    skewness = float((flat**3).mean() / max(float(flat.std()) ** 3, 1e-9))
+    if abs(skewness) > 1:
+        return skewness > 0
+    border = np.median(np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]]))
+    return bool(border < gray.mean() and border < gray.max() / 2)
+
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    """Return the threshold that tells two kinds of values apart best: Otsu 1979, the largest variance between them."""
+    counts, edges = np.histogram(values, bins=256)
+    centers = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centers)
+    means = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    return float(edges[1 + np.argmax(below * above * means**2)])
+
+
+def _close(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return gray (H, W) without what is dark and narrow: a morphological closing, which keeps the edges of shadows."""
+    reach = max(gray.shape) // 6
+    closed = np.pad(gray, 2 * reach, mode="edge")
+    for spread in (np.max, np.min):
+        for axis in (0, 1):
+            closed = spread(sliding_window_view(closed, 2 * reach + 1, axis), axis=-1)
+    return closed

@@ -17,6 +17,7 @@ from lenet.initialize import initialize
 from lenet.network import Network
 from lenet.optimizers import hyper_table
 from lenet.settings import Settings
+from lenet.stopping import held_back
 from lenet.storage import Description, EpochRecord, Saved
 from lenet.streams import Purpose, permutation, stream
 
@@ -123,11 +124,8 @@ def train(
             yield record
     finally:
         if len(reached[0]) > before:
-            try:
+            with held_back():  # a library whose import is broken off cannot be imported again
                 storage.save(path, description, *reached, curves=curves.draw(reached[0]))
-            except KeyboardInterrupt:  # who asks for the end just now gets a whole one
-                storage.save(path, description, *reached, curves=curves.draw(reached[0]))
-                raise
 
 
 def _diverged(epoch: int, settings: Settings, path: Path) -> str:

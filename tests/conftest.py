@@ -40,6 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail instead of skip where there is no g++, CuPy or NVRTC to check CUDA kernels with, without a GPU",
     )
+    parser.addoption(
+        "--require-browser",
+        action="store_true",
+        help="fail instead of skip where there is no Chromium, or no Playwright to drive it with",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

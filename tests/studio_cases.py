@@ -47,7 +47,7 @@ def session(folder: Path) -> Session:
 
 
 def client(session: Session, guard: Guard | None = None) -> FlaskClient:
-    return create_app(session, guard or Guard("127.0.0.1")).test_client()
+    return create_app(session, guard or Guard("127.0.0.1")).test_client(use_cookies=False)
 
 
 def post(client: FlaskClient, path: str, body: Any = None, status: int = 200) -> Any:

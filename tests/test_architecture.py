@@ -172,6 +172,7 @@ def test_the_oracle_shares_no_code_with_the_package() -> None:
         ("lenet.cli", {"numpy", "numba", "llvmlite", "cupy", "matplotlib", "flask", "PIL"}),
         ("lenet.training", {"numba", "llvmlite", "cupy", "matplotlib", "flask", "PIL"}),
         ("lenet.backends", {"numba", "llvmlite", "cupy"}),
+        ("lenet.drawing", {"numba", "llvmlite", "cupy", "matplotlib", "flask"}),
     ],
 )
 def test_heavy_libraries_load_late(module: str, absent: set[str]) -> None:

@@ -1,5 +1,6 @@
 """Looking inside: against the oracle's loops, hand-worked sums and finite differences."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -220,6 +221,18 @@ def test_features_and_logits_of_many_images_are_those_of_each() -> None:
         trace = inspector.trace(image)
         np.testing.assert_allclose(feature, trace.values["F6"], atol=1e-12)
         np.testing.assert_allclose(scores, trace.logits, atol=1e-12)
+
+
+def test_many_threads_ask_at_once() -> None:
+    inspector = small("tanh", "max")
+    images = [picture(16, seed) for seed in range(40)]
+
+    def ask(image: NDArray[np.uint8]) -> tuple[Any, Any]:
+        trace = inspector.trace(image)
+        return trace.logits.tolist(), inspector.gradient(trace, 1, 0).tolist()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, images * 3)) == [ask(image) for image in images] * 3
 
 
 def test_neighbors_against_brute_force() -> None:

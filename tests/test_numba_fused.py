@@ -5,6 +5,7 @@ edges of tiles and blocks, the threads, what interrupts them, and vectors of oth
 """
 
 import _thread
+import hashlib
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite.binding import llvm_version_info
 from numpy.typing import NDArray
 
 from lenet import backends
@@ -464,6 +466,12 @@ def small_training() -> tuple[float, State, NDArray[Any]]:
     return cost, executor.read(), executor.predict(images[:3])
 
 
+def digest(state: State, logits: NDArray[Any]) -> str:
+    """Return a checksum of what a training gives."""
+    arrays = (state.parameters, state.moments, state.weights, logits)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+
+
 def report() -> dict[str, Any]:
     """Return what another process, which compiles for another processor, has to tell."""
     registers = vector_registers()
@@ -473,6 +481,7 @@ def report() -> dict[str, Any]:
         "hits": sum(fused.train.stats.cache_hits.values()),  # type: ignore[attr-defined]
         "misses": sum(fused.train.stats.cache_misses.values()),  # type: ignore[attr-defined]
         "cost": cost,
+        "digest": digest(state, logits),
         "arrays": [array.tolist() for array in (state.parameters, state.moments, state.weights, logits)],
         "zmm": any("zmm" in code for code in fused.train.inspect_asm().values()),  # type: ignore[attr-defined]
     }
@@ -505,6 +514,18 @@ def reports(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
 def forced(name: str) -> dict[str, str]:
     """Return the environment in which Numba compiles for a processor."""
     return {"NUMBA_CPU_NAME": PROCESSORS[name][0], "NUMBA_CPU_FEATURES": PROCESSORS[name][1]}
+
+
+@pytest.mark.skipif(not X86, reason="the digests are of x86-64")
+def test_each_width_gives_the_bits_that_are_kept(reports: dict[str, dict[str, Any]]) -> None:
+    """Where the numbers are meant to change, so are those in ``golden/``; other compilers may round otherwise."""
+    kept = json.loads((Path(__file__).parent / "golden" / "fused-digests.json").read_text())
+    if llvm_version_info[0] != kept.pop("llvm"):
+        pytest.skip(f"the digests are those of another LLVM than {llvm_version_info[0]}")
+    found = {name: report["digest"] for name, report in reports.items()}
+    if vector_registers() == PROCESSORS["avx512"][2]:
+        found["avx512"] = digest(*small_training()[1:])
+    assert found == {name: kept[name] for name in found}
 
 
 @pytest.mark.skipif(not X86, reason="the processors that are forced are x86-64")

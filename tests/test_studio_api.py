@@ -1,7 +1,7 @@
 """What the studio answers: the network, what it thinks, a unit taken apart, why, the test images."""
 
 import base64
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from studio_cases import ONE, SEVEN, TEST, client, dataset, get, image, model, n
 from lenet import drawing, storage
 from lenet.evaluation import evaluate
 from lenet.executors import State, choose
+from lenet.lenet5 import lenet5
 from lenet.studio.model import Model
+from lenet.studio.session import Session
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
-    yield client(session(tmp_path_factory.mktemp("studio")))
+def studio(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    return client(session(tmp_path_factory.mktemp("studio")))
 
 
 def test_the_network(studio: FlaskClient) -> None:
@@ -274,11 +276,6 @@ def test_subjects_that_there_are_not(studio: FlaskClient, subject: Any) -> None:
 
 
 def test_a_network_of_another_size_looks_at_no_drawings(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from lenet.lenet5 import lenet5
-    from lenet.studio.session import Session
-
     saved, small = storage.load(), dataset()
     description = replace(saved.description, height=16, width=16)
     network = lenet5(description.settings.network, 16, 16, 10)
@@ -328,16 +325,18 @@ def test_test_images_by_filter(studio: FlaskClient) -> None:
     assert all(item["confidence"] < 0.9 for item in low["items"])
     assert low["total"] == np.count_nonzero(model().gallery.get().confidences < 0.9) > 0
     assert get(studio, "/api/tests?label=&wrong=0&below=")["total"] == TEST
+    assert get(studio, "/api/tests?count=0") == {"total": TEST, "items": []}
+    assert get(studio, "/api/tests?offset=400")["items"] == []
 
 
 @pytest.mark.parametrize(
-    "query", ["label=10", "answer=-1", "label=x", "below=2", "below=nan", "count=100000", "offset=1e400", "wrong=yes"]
+    "query", ["label=10", "answer=-1", "label=x", "below=2", "below=nan", "count=100000", "offset=1e3", "wrong=yes"]
 )
 def test_filters_that_there_are_not(studio: FlaskClient, query: str) -> None:
     assert "must be" in get(studio, f"/api/tests?{query}", 400)["error"]
 
 
-def test_confusion_is_what_the_fastest_executor_finds(studio: FlaskClient, float64: Any) -> None:
+def test_confusion_is_what_an_evaluation_in_float64_finds(studio: FlaskClient, float64: Any) -> None:
     saved = storage.load()
     executor = choose(saved.network, float64)
     executor.write(State.of(saved.weights))

@@ -176,6 +176,63 @@ def test_divergence_keeps_the_last_good_epoch(bars: Dataset, tmp_path: Path) -> 
     np.testing.assert_array_equal(storage.load(tmp_path).weights, good.weights)
 
 
+def first(dataset: Dataset, images: int, classes: int = 3) -> Dataset:
+    """Return a smaller data set, of fewer classes."""
+    train, test = (labels < classes for labels in (dataset.train_labels, dataset.test_labels))
+    return replace(
+        dataset,
+        train_images=dataset.train_images[train][:images],
+        train_labels=dataset.train_labels[train][:images],
+        test_images=dataset.test_images[test],
+        test_labels=dataset.test_labels[test],
+    )
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(
+    ("images", "classes", "batch_size"),
+    [(1, 1, 1), (1, 1, 16), (30, 1, 16), (30, 3, 1), (30, 3, 1_000_000), (17, 3, 16)],
+    ids=["one image", "one image in a large batch", "one class", "batch 1", "batch larger than the data", "16 and 1"],
+)
+def test_extreme_data_is_learned(
+    bars: Dataset, tmp_path: Path, backend: str, images: int, classes: int, batch_size: int
+) -> None:
+    """One network learns whatever is there: the cost falls, and everything is finite."""
+    data = first(bars, images, classes)
+    settings = SETTINGS.override("training", epochs=12, batch_size=batch_size, learning_rate=0.003)
+    settings = settings.override("distortion", shift=0.0, zoom=0.0, rotation=0.0)
+    network = lenet5(settings.network, data.height, data.width, data.classes)
+    executor = choose(network, get(backend), settings.training.rule(), averaging=True)
+    records = list(train(executor, data, tmp_path, describe(settings, data)))
+    assert len(records) == 12
+    assert 0 < records[-1].cost < records[0].cost
+    assert storage.load(tmp_path, with_state=True).history == tuple(records)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "gd"])
+@pytest.mark.parametrize("rate", [1e3, 1e38])
+def test_an_extreme_rate_ends_well_or_is_refused_clearly(
+    bars: Dataset, tmp_path: Path, backend: str, optimizer: str, rate: float
+) -> None:
+    settings = SETTINGS.override("training", optimizer=optimizer, learning_rate=rate)
+    network = lenet5(settings.network, bars.height, bars.width, bars.classes)
+    executor = choose(network, get(backend), settings.training.rule(), averaging=True)
+    records, said = [], ""
+    try:
+        with np.errstate(all="ignore"):
+            for record in train(executor, bars, tmp_path / "net", describe(settings, bars)):
+                records.append(record)
+    except LenetError as error:
+        said = str(error)
+    if len(records) < settings.training.epochs:
+        assert f"the cost is no longer finite in epoch {len(records) + 1}" in said
+        assert "(--lr)" in said
+    assert (tmp_path / "net").exists() == bool(records)
+    if records:
+        assert storage.load(tmp_path / "net", with_state=True).history == tuple(records)
+
+
 def test_plateau() -> None:
     stuck = EpochRecord(1, 0.01, 2.3, train_accuracy=0.112, test_accuracy=0.11, seconds=1.0)
     assert on_plateau(stuck, classes=10)

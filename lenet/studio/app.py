@@ -1,5 +1,6 @@
 """The routes: each checks what came in, asks one object, and answers in JSON."""
 
+import mimetypes
 import time
 from typing import Any
 
@@ -14,12 +15,12 @@ from lenet.studio.session import Session
 from lenet.studio.watch import MAX_EPOCHS, Trainer, View
 
 MAX_SEQUENCE = 2**53
-MAX_COUNT = 500
+MAX_COUNT, SHOWN = 500, 60  # test images an answer
 
 
-def create_app(session: Session, guard: Guard) -> Flask:
-    """Return the studio's pages and its API."""
-    app = _new_app(guard)
+def create_app(session: Session, guard: Guard, *, debug: bool = False) -> Flask:
+    """Return the studio's pages and its API; with ``debug`` it logs a traceback of what should not have happened."""
+    app = _new_app(guard, debug)
     _add_pages(app, session)
     _add_network(app, session)
     _add_gallery(app, session)
@@ -32,7 +33,7 @@ def create_app(session: Session, guard: Guard) -> Flask:
 
 def create_watch_app(view: View, network: dict[str, Any], guard: Guard) -> Flask:
     """Return the one page of ``lenet train --watch``; ``network`` is what `describe_network` says."""
-    app = _new_app(guard)
+    app = _new_app(guard, debug=False)
     _add_view(app, view)
 
     @app.get("/")
@@ -41,7 +42,7 @@ def create_watch_app(view: View, network: dict[str, Any], guard: Guard) -> Flask
 
     @app.get("/training")
     def training_page() -> str:
-        return render_template("training.html", network=network)
+        return render_template("training.html", network=network, watching=True)
 
     @app.get("/api/network")
     def described() -> Response:
@@ -50,16 +51,17 @@ def create_watch_app(view: View, network: dict[str, Any], guard: Guard) -> Flask
     return app
 
 
-def _new_app(guard: Guard) -> Flask:
+def _new_app(guard: Guard, debug: bool) -> Flask:
+    mimetypes.add_type("text/javascript", ".js")  # some machines say otherwise, and no browser runs a module then
     app = Flask("lenet.studio")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     guard.install(app)
-    _handle_errors(app)
+    _handle_errors(app, debug)
     _parse_bodies(app)
     return app
 
 
-def _handle_errors(app: Flask) -> None:
+def _handle_errors(app: Flask, debug: bool) -> None:
     """Answer every failure with one line for a person."""
 
     @app.errorhandler(wire.Refusal)
@@ -77,8 +79,9 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> tuple[Response, int]:
-        app.logger.exception("unexpected")
-        return jsonify(error=f"unexpected {type(error).__name__}: {error}"), 500
+        reason = f"unexpected {type(error).__name__}: {error}"
+        app.logger.error(reason, exc_info=debug)
+        return jsonify(error=reason), 500
 
 
 def _parse_bodies(app: Flask) -> None:
@@ -136,18 +139,17 @@ def _add_gallery(app: Flask, session: Session) -> None:
         last = model.saved.network.classes - 1
 
         def whole(name: str, high: int) -> int | None:
-            text = query.get(name)
-            return None if text is None or text == "" else int(wire.parse_number(text, name, 0, high))
+            return wire.parse_whole(query[name], name, high) if query.get(name) else None
 
-        below = query.get("below")
         gallery = model.gallery.get()
         chosen = gallery.select(
             label=whole("label", last),
             answer=whole("answer", last),
-            wrong=bool(whole("wrong", 1)),
-            below=wire.parse_number(below, "below", 0, 1) if below else None,
+            wrong=whole("wrong", 1) == 1,
+            below=wire.parse_share(query["below"], "below") if query.get("below") else None,
         )
-        offset, count = whole("offset", MAX_SEQUENCE) or 0, whole("count", MAX_COUNT) or 60
+        offset = wire.parse_whole(query.get("offset") or "0", "offset", MAX_SEQUENCE)
+        count = wire.parse_whole(query.get("count") or str(SHOWN), "count", MAX_COUNT)
         return jsonify(
             total=len(chosen),
             items=[
@@ -214,7 +216,11 @@ def _add_teaching(app: Flask, session: Session) -> None:
 def _add_view(app: Flask, view: View) -> None:
     @app.get("/api/training")
     def training() -> Response:
-        return jsonify(view.to_dict())
+        found = view.to_dict()
+        answer = jsonify(found)
+        if found["state"] != "running":
+            answer.call_on_close(view.seen.set)  # once it is sent: the process may end right then
+        return answer
 
 
 def _add_training(app: Flask, trainer: Trainer) -> None:

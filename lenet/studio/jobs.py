@@ -17,7 +17,8 @@ from lenet.lenet5 import lenet5
 from lenet.settings import Settings
 from lenet.studio.wire import Refusal
 
-LAST_SECONDS = 10.0  # that a job has to put its things away when the studio ends
+LAST_SECONDS = 5.0  # that a job has to put its things away when the studio ends
+A_MOMENT = 0.2  # seconds from when a job has told its end to when it is over
 
 
 class Stopped(Exception):
@@ -42,6 +43,8 @@ class Workshop:
             409, when another one is running.
         """
         with self._lock:
+            if self._thread is not None:
+                self._thread.join(A_MOMENT)
             if self.busy:
                 raise Refusal(409, "a training is running; stop it, or wait for its end")
             self._stopping.clear()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from flask import Flask
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, get_interface_ip, make_server
 
 from lenet.errors import LenetError
 from lenet.studio.security import Guard
@@ -20,6 +20,7 @@ PATIENCE = 60  # seconds after which a connection that says nothing is closed
 
 class _Handler(WSGIRequestHandler):
     timeout = PATIENCE
+    disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
 
 
@@ -59,7 +60,8 @@ class Server:
 
     def address(self, page: str = "/") -> str:
         """Return the address of a page, with the token where one is needed."""
-        host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self._host, self._host)
+        everywhere = {"": socket.AF_INET, "0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}
+        host = get_interface_ip(everywhere[self._host]) if self._host in everywhere else self._host
         host = f"[{host}]" if ":" in host else host
         token = f"{'&' if '?' in page else '?'}token={self._guard.token}" if self._guard.token else ""
         return f"http://{host}:{self._server.port}{page}{token}"

@@ -63,7 +63,10 @@ class Lesson:
 
 
 def lesson_settings(saved: Saved) -> Settings:
-    """Return the settings that a network is fine-tuned with: its own architecture, and a gentle training."""
+    """Return the settings that a network is fine-tuned with: its own architecture, and a gentle training.
+
+    The rule and the averaging are those of the default recipe, whose kernels are compiled already where it was used.
+    """
     settings = saved.description.settings.override(
         "training",
         epochs=ROUNDS,
@@ -71,7 +74,7 @@ def lesson_settings(saved: Saved) -> Settings:
         learning_rate=LEARNING_RATE,
         schedule="cosine",
         batch_size=64,
-        average=0.0,
+        average=Settings().training.average,
     )
     return replace(settings, distortion=DistortionSettings())
 
@@ -250,7 +253,8 @@ class Teacher:
 
 def _start(saved: Saved, settings: Settings) -> State:
     """Return the saved weights, with an optimizer that remembers nothing."""
-    return State(saved.weights, np.zeros((settings.training.rule().moments, len(saved.weights)), np.float32), None)
+    moments = np.zeros((settings.training.rule().moments, len(saved.weights)), np.float32)
+    return State(saved.weights, moments, saved.weights.copy())
 
 
 def _measure(executor: Executor, dataset: Dataset, held_out: tuple[NDArray[np.uint8], NDArray[np.int32]]) -> Accuracy:

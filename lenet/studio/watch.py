@@ -1,7 +1,9 @@
 """Watching a training: what the training tells, what the page asks."""
 
+import math
 import threading
 import time
+from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from lenet import training
 from lenet.data import Dataset
 from lenet.executors import Executor
+from lenet.lock import locked
 from lenet.settings import Settings
 from lenet.storage import EpochRecord
 from lenet.studio import wire
@@ -27,7 +30,8 @@ class View:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked = -ATTENTION
-        self._seen = threading.Event()  # the end, by a page
+        self.seen = threading.Event()
+        """Set by the server once a page has been told the end."""
         self._executor: Executor | None = None
         self._state: TrainingState = "none"
         self._message = ""
@@ -52,7 +56,7 @@ class View:
     def watch(self, done: int, cost: float) -> None:
         """Be told how far an epoch is, in the thread that trains."""
         with self._lock:
-            self._done, self._cost = done, cost
+            self._done, self._cost = done, cost if math.isfinite(cost) else None  # JSON has no NaN
             looked_at = time.monotonic() - self._asked < ATTENTION
         if looked_at:
             self._look()
@@ -80,12 +84,12 @@ class View:
         """Say how it ended."""
         with self._lock:
             self._state, self._message, self._executor = state, message, None
-            self._seen.clear()
+            self.seen.clear()
 
     def wait_until_seen(self) -> None:
         """Wait a moment for a page that is looking to ask how it ended."""
         if time.monotonic() - self._asked < ATTENTION:
-            self._seen.wait(ATTENTION)
+            self.seen.wait(ATTENTION)
 
     @property
     def running(self) -> bool:
@@ -96,8 +100,6 @@ class View:
         """Return what the page shows."""
         with self._lock:
             self._asked = time.monotonic()
-            if not self.running:
-                self._seen.set()
             return {
                 "state": self._state,
                 "message": self._message,
@@ -154,16 +156,16 @@ class Trainer:
             view.watch(done, cost)
 
         description = training.describe(settings, dataset, executor)
-        run = training.train(executor, dataset, folder, description, watch=watch)
         kept = 0
         try:
-            for record in run:
-                view.finish(record)
-                kept = record.epoch
-                self._workshop.check()
+            self._workshop.check()
+            with locked(folder), closing(training.train(executor, dataset, folder, description, watch=watch)) as run:
+                for record in run:
+                    view.finish(record)
+                    kept = record.epoch
+                    self._workshop.check()
             view.end("done", f"saved in {folder.name}: lenet selftest --path {folder.name}")
         except Stopped:
-            run.close()  # draws the curves
             view.end("stopped", f"{folder.name} holds epoch {kept}" if kept else "stopped before an epoch was done")
         finally:
             remove_if_empty(folder)

@@ -76,8 +76,25 @@ def flag(body: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def parse_number(text: str, name: str, low: float, high: float) -> float:
-    """Return a number of a query, from ``low`` to ``high``.
+def parse_whole(text: str, name: str, high: int) -> int:
+    """Return a whole number of a query, from 0 to ``high``.
+
+    Raises
+    ------
+    Refusal
+        400, when it is anything else.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= high:
+        raise Refusal(400, f"{name} must be a whole number from 0 to {high}")
+    return value
+
+
+def parse_share(text: str, name: str) -> float:
+    """Return a number of a query, from 0 to 1.
 
     Raises
     ------
@@ -88,8 +105,8 @@ def parse_number(text: str, name: str, low: float, high: float) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not low <= value <= high:
-        raise Refusal(400, f"{name} must be a number from {low:g} to {high:g}")
+    if not 0 <= value <= 1:
+        raise Refusal(400, f"{name} must be a number from 0 to 1")
     return value
 
 

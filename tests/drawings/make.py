@@ -1,10 +1,11 @@
 """Write drawings.json: ten digits, drawn by script in the styles of different hands, as strokes.
 
-Every style below is drawn twice, each time at another place, size, slant and width, with a wobble as of a hand. All that is
-random comes from one seed. Run ``python tests/drawings/make.py`` to write the file again.
+Every style below is drawn twice, each time at another place, size, slant and width, with a wobble as of a hand. All
+that is random comes from one seed. Run ``python tests/drawings/make.py`` to write the file again.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,18 @@ def line(*points: tuple[float, float]) -> Points:
     """Return straight lines from point to point."""
     p = np.array(points, float)
     t = np.linspace(0, 1, 8, endpoint=False)[:, None]
-    return np.concatenate([*(a + (b - a) * t for a, b in zip(p, p[1:], strict=False)), p[-1:]])
+    return np.concatenate([*(a + (b - a) * t for a, b in pairwise(p)), p[-1:]])
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> Points:
     """Return part of an ellipse around (x, y); angles in degrees, 0 at the right, 90 at the bottom."""
     t = np.radians(np.linspace(start, end, 36))
     return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], axis=1)
+
+
+def chain(*parts: Points) -> Points:
+    """Return lines as one, drawn without lifting the pen."""
+    return np.concatenate(parts)
 
 
 # The box of a digit is about 0.6 wide and 1 high; x to the right, y down.
@@ -89,18 +95,18 @@ STYLES: dict[int, dict[str, list[Points]]] = {
         "broken": [line((0.08, 0.04), (0.02, 0.52), (0.38, 0.52)), line((0.48, 0), (0.46, 1))],
     },
     5: {
-        "one stroke": [np.concatenate([line((0.56, 0), (0.12, 0.02), (0.08, 0.42)),
-                                       curve((0.08, 0.42), (0.36, 0.38), (0.56, 0.6), (0.48, 0.88), (0.22, 1), (0, 0.9))])],
-        "bar apart": [np.concatenate([line((0.12, 0.06), (0.08, 0.44)),
-                                      curve((0.08, 0.44), (0.34, 0.4), (0.54, 0.62), (0.46, 0.9), (0.2, 1), (0, 0.92))]),
+        "one stroke": [chain(line((0.56, 0), (0.12, 0.02), (0.08, 0.42)),
+                             curve((0.08, 0.42), (0.36, 0.38), (0.56, 0.6), (0.48, 0.88), (0.22, 1), (0, 0.9)))],
+        "bar apart": [chain(line((0.12, 0.06), (0.08, 0.44)),
+                            curve((0.08, 0.44), (0.34, 0.4), (0.54, 0.62), (0.46, 0.9), (0.2, 1), (0, 0.92))),
                       line((0.2, 0), (0.62, 0))],
-        "two strokes": [np.concatenate([line((0.12, 0), (0.08, 0.46)),
-                                        curve((0.08, 0.46), (0.36, 0.4), (0.56, 0.64), (0.44, 0.92), (0.18, 1), (0, 0.9))]),
+        "two strokes": [chain(line((0.12, 0), (0.08, 0.46)),
+                              curve((0.08, 0.46), (0.36, 0.4), (0.56, 0.64), (0.44, 0.92), (0.18, 1), (0, 0.9))),
                         line((0.12, 0), (0.58, 0.02))],
         "flowing": [curve((0.58, 0), (0.36, 0.04), (0.16, 0.06), (0.12, 0.26), (0.12, 0.44), (0.32, 0.42), (0.5, 0.56),
                           (0.5, 0.82), (0.28, 1), (0.02, 0.92))],
-        "angular": [np.concatenate([line((0.52, 0), (0.06, 0), (0.06, 0.45), (0.4, 0.45)),
-                                    curve((0.4, 0.45), (0.54, 0.62), (0.5, 0.88), (0.3, 1), (0, 0.98))])],
+        "angular": [chain(line((0.52, 0), (0.06, 0), (0.06, 0.45), (0.4, 0.45)),
+                          curve((0.4, 0.45), (0.54, 0.62), (0.5, 0.88), (0.3, 1), (0, 0.98)))],
     },
     6: {
         "curved": [curve((0.48, 0), (0.22, 0.18), (0.04, 0.5), (0.04, 0.8), (0.22, 0.99), (0.46, 0.94), (0.54, 0.74),
