@@ -37,7 +37,7 @@ class Server:
         for line in self.process.stdout:
             self.said += line
             if found := re.search(r"http://\S+", line):
-                self.address = found[0].rstrip("/")
+                self.address = found[0].removesuffix("/")
                 return
         raise AssertionError(f"lenet {' '.join(arguments)} ended: {self.said}")
 

@@ -69,7 +69,7 @@ def test_fine_tuning_is_measured_and_kept_in_a_new_folder(
     page.click("#keep")
     page.page.locator("#teach[data-state=kept]").wait_for()
     assert (tmp_path / "pretrained-finetuned" / "network.json").exists()
-    assert page.text("#about-name") == "pretrained-finetuned"
+    page.page.locator("#about-name", has_text="pretrained-finetuned").wait_for()
     page.draw(recorded(1))
     assert page.digit == "1"
 
@@ -107,3 +107,16 @@ def test_a_server_that_has_gone_is_missed_and_found_again(
     assert page.digit == "6"  # the drawing was not lost
     assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in page.complaints)
     page.complaints.clear()
+
+
+def test_a_training_in_the_terminal_is_watched(
+    start_server: Callable[..., Any], open_page: Callable[..., StudioPage], tmp_path: Path
+) -> None:
+    """The page comes alone, without links to what this server does not have; that it ends is no mishap."""
+    server = start_server(tmp_path, "train", "--watch", "--no-browser", "--port", "0", "--epochs", "8")
+    page = open_page(server.address)
+    page.page.locator("#training[data-state=done]").wait_for()
+    assert page.page.locator("nav").count() == page.page.get_by_role("button", name="Train").count() == 0
+    assert page.page.locator("#history tbody tr").count() == 8
+    server.process.communicate(timeout=60)
+    assert page.page.locator("#gone").is_hidden()

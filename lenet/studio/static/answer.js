@@ -1,12 +1,9 @@
 // The answer: a digit, ten bars, and whether to believe it.
 
+import { byId, sentence } from "./dom.js";
 import { percent } from "./format.js";
 
-const digit = document.getElementById("digit");
-const confidence = document.getElementById("confidence");
-const bars = document.getElementById("bars");
-const said = document.getElementById("said");
-const region = document.getElementById("answer");
+const [region, digit, confidence, bars, said] = ["answer", "digit", "confidence", "bars", "said"].map(byId);
 
 export class Answer {
   constructor(classes) {
@@ -25,7 +22,7 @@ export class Answer {
     digit.textContent = answer ?? "";
     confidence.textContent = answer === null ? "" : percent(probabilities[answer]);
     this.#fill(probabilities, answer);
-    this.#say(sentence({ problem, message, answer, probabilities, unsure, label, first, second }));
+    this.#say(verdict({ problem, message, answer, probabilities, unsure, label, first, second }));
   }
 
   refuse(message) {
@@ -53,8 +50,8 @@ export class Answer {
 const best = (probabilities) =>
   probabilities ? [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]) : [];
 
-function sentence({ problem, message, answer, probabilities, unsure, label, first, second }) {
-  if (problem) return `${message[0].toUpperCase()}${message.slice(1)}.`;
+function verdict({ problem, message, answer, probabilities, unsure, label, first, second }) {
+  if (problem) return `${sentence(message)}.`;
   const opinion = unsure
     ? `Not sure: ${first} (${percent(probabilities[first])}) or ${second} (${percent(probabilities[second])})?`
     : `It reads ${answer}.`;

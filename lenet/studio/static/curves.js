@@ -39,7 +39,8 @@ export function drawCurves(place, series, epochs, format, label) {
   }
   const every = Math.max(1, Math.round(niceStep(last, 10)));
   for (let epoch = 1; epoch <= last; epoch++) {
-    if (epoch === 1 || epoch % every === 0) element(svg, "text", { x: x(epoch), y: HEIGHT - 8, "text-anchor": "middle" }, epoch);
+    if (epoch === 1 || epoch % every === 0)
+      element(svg, "text", { x: x(epoch), y: HEIGHT - 8, "text-anchor": "middle" }, epoch);
   }
   for (const { name, values } of series) {
     element(svg, "polyline", { class: name, points: values.map((value, i) => `${x(i + 1)},${y(value)}`).join(" ") });

@@ -1,19 +1,12 @@
 // One unit, taken apart: what it looks at, its weights, and the sum, step by step.
 
+import { byId, element } from "./dom.js";
 import { number } from "./format.js";
 import { readableOn, signedColor } from "./pixels.js";
 
 const TEMPO = 90; // milliseconds a step, when it plays
-const byId = (id) => document.getElementById(id);
 const root = byId("explain");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-
-const element = (name, className, text) => {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
 
 const largest = (numbers) => numbers.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
@@ -36,7 +29,10 @@ export class Explanation extends EventTarget {
 
   /** Show what the server says of a unit, see POST /api/unit. */
   show(found, layer, unit) {
-    const step = this.shown?.[1] === layer && JSON.stringify(this.shown[2]) === JSON.stringify(unit) ? Number(byId("step").value) : Infinity;
+    const step =
+      this.shown?.[1] === layer && JSON.stringify(this.shown[2]) === JSON.stringify(unit)
+        ? Number(byId("step").value)
+        : Infinity;
     this.shown = [found, layer, unit];
     root.hidden = false;
     root.dataset.value = found.value;
@@ -71,7 +67,17 @@ export class Explanation extends EventTarget {
       const source = term.from === "input" ? "what the network sees" : `${term.from}, map ${term.map + 1}`;
       const caption = element("figcaption", "", source);
       const row = element("div", "product");
-      row.append(patch.root, ...(kernel ? [element("span", "sign", "×"), kernel.root, element("span", "sign", "="), element("span", "sum", number(term.sum))] : []));
+      row.append(
+        patch.root,
+        ...(kernel
+          ? [
+              element("span", "sign", "×"),
+              kernel.root,
+              element("span", "sign", "="),
+              element("span", "sum", number(term.sum)),
+            ]
+          : []),
+      );
       figure.append(caption, row);
       term.patch.flat().forEach((input, i) => {
         const weight = term.kernel?.flat()[i];
@@ -90,20 +96,31 @@ export class Explanation extends EventTarget {
   #units({ terms, rest }) {
     const limit = largest([...terms.map((term) => term.product), rest]);
     const table = element("table", "plain-table contributions");
-    table.innerHTML = "<thead><tr><th scope=col>from</th><th scope=col>input</th><th scope=col>weight</th><th scope=col>product</th><th></th></tr></thead>";
+    table.innerHTML =
+      "<thead><tr><th scope=col>from</th><th scope=col>input</th><th scope=col>weight</th><th scope=col>product</th><th></th></tr></thead>";
     const body = table.appendChild(element("tbody"));
     let sum = 0;
     const row = (source, input, weight, product) => {
       const line = body.appendChild(element("tr"));
-      line.append(element("th", "", source), element("td", "", input), element("td", "", weight), element("td", "sum", number(product)));
+      line.append(
+        element("th", "", source),
+        element("td", "", input),
+        element("td", "", weight),
+        element("td", "sum", number(product)),
+      );
       line.querySelector("th").scope = "row";
-      const bar = line.appendChild(element("td", "signed-bar")).appendChild(element("span", product < 0 ? "negative" : "positive"));
+      const bar = line
+        .appendChild(element("td", "signed-bar"))
+        .appendChild(element("span", product < 0 ? "negative" : "positive"));
       bar.style.width = `${limit > 0 ? (50 * Math.abs(product)) / limit : 0}%`;
       sum += product;
       this.#steps.push({ cells: [line], text: `${source}: ${number(product)}; sum so far ${number(sum)}` });
     };
     for (const term of terms) {
-      const place = term.unit === undefined ? `map ${term.map + 1}, row ${term.y + 1}, column ${term.x + 1}` : `unit ${term.unit + 1}`;
+      const place =
+        term.unit === undefined
+          ? `map ${term.map + 1}, row ${term.y + 1}, column ${term.x + 1}`
+          : `unit ${term.unit + 1}`;
       row(`${term.from}, ${place}`, number(term.input), number(term.weight), term.product);
     }
     row("all the others", "", "", rest);
@@ -118,9 +135,12 @@ export class Explanation extends EventTarget {
       max: `the largest of ${terms[0].patch?.flat().length} = ${number(value)}`,
       identity: `${number(products)} + bias ${number(bias ?? 0)} = ${number(value)}`,
     };
-    const formula = formulas[name] ?? `${name.replace("_", " ")}(${number(products)} + bias ${number(bias ?? 0)}) = ${name.replace("_", " ")}(${number(sum)}) = ${number(value)}`;
+    const formula =
+      formulas[name] ??
+      `${name.replace("_", " ")}(${number(products)} + bias ${number(bias ?? 0)}) = ${name.replace("_", " ")}(${number(sum)}) = ${number(value)}`;
     byId("formula").textContent = formula;
-    if (layer.kind !== "pool") this.#steps.push({ cells: [], text: `${number(products)} + bias ${number(bias)} = ${number(sum)}` });
+    if (layer.kind !== "pool")
+      this.#steps.push({ cells: [], text: `${number(products)} + bias ${number(bias)} = ${number(sum)}` });
     if (name !== "identity") this.#steps.push({ cells: [byId("formula")], text: formula });
   }
 
@@ -144,11 +164,14 @@ export class Explanation extends EventTarget {
   #play() {
     if (Number(byId("step").value) >= this.#steps.length - 1) this.#go(0);
     byId("step-play").setAttribute("aria-pressed", "true");
-    this.#timer = setInterval(() => {
-      const next = Number(byId("step").value) + 1;
-      this.#go(Math.min(next, this.#steps.length - 1));
-      if (next >= this.#steps.length - 1) this.#pause();
-    }, calm.matches ? 10 * TEMPO : TEMPO);
+    this.#timer = setInterval(
+      () => {
+        const next = Number(byId("step").value) + 1;
+        this.#go(Math.min(next, this.#steps.length - 1));
+        if (next >= this.#steps.length - 1) this.#pause();
+      },
+      calm.matches ? 10 * TEMPO : TEMPO,
+    );
   }
 
   #pause() {

@@ -13,12 +13,15 @@ let colors = null;
 document.addEventListener("themechange", () => (colors = null));
 
 /** Return the colors of the theme: ink, paper, and the signed scale from -SHADES to SHADES, as [r, g, b]. */
-export function palette() {
+function palette() {
   if (colors) return colors;
   const probe = document.body.appendChild(document.createElement("i"));
   const read = (name) => {
     probe.style.color = `var(${name})`;
-    return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+    return getComputedStyle(probe)
+      .color.match(/[\d.]+/g)
+      .slice(0, 3)
+      .map(Number);
   };
   const stops = RAMP.map(read);
   const signed = Array.from({ length: 2 * SHADES + 1 }, (_, i) => {

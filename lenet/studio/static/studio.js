@@ -3,6 +3,7 @@
 import { Answer } from "./answer.js";
 import { get, Newest, post } from "./api.js";
 import { Pad } from "./canvas.js";
+import { byId } from "./dom.js";
 import { Explanation } from "./explain.js";
 import { accuracy } from "./format.js";
 import { Layers } from "./layers.js";
@@ -10,12 +11,15 @@ import { decodePixels, encodePixels, paintInk } from "./pixels.js";
 import { Teach } from "./teach.js";
 import { Why } from "./why.js";
 
-const byId = (id) => document.getElementById(id);
 const network = JSON.parse(byId("network").textContent);
 
 const pad = new Pad(byId("canvas"), document.querySelector(".keyboard-pen"));
 const answer = new Answer(network.classes);
-const layers = new Layers(network, byId("columns"), { seen: byId("seen-tile"), said: byId("unit-said"), loupe: byId("loupe") });
+const layers = new Layers(network, byId("columns"), {
+  seen: byId("seen-tile"),
+  said: byId("unit-said"),
+  loupe: byId("loupe"),
+});
 const explanation = new Explanation();
 const why = new Why(network);
 const teach = new Teach(network, pad);
@@ -100,7 +104,10 @@ function showTools() {
   byId("pad").classList.toggle("drawn", pad.strokes.length > 0 || pad.showsImage);
   byId("pad").classList.toggle("erasing", pad.tool === "eraser");
   byId("source").hidden = test === null && !steps.length;
-  byId("source").textContent = test === null ? `Your drawing after ${steps.length} step${steps.length === 1 ? "" : "s"}` : `Test image ${test}${steps.length ? ` after ${steps.length} step${steps.length === 1 ? "" : "s"}` : ""}`;
+  byId("source").textContent =
+    test === null
+      ? `Your drawing after ${steps.length} step${steps.length === 1 ? "" : "s"}`
+      : `Test image ${test}${steps.length ? ` after ${steps.length} step${steps.length === 1 ? "" : "s"}` : ""}`;
   const prepared = byId("prepare").checked;
   byId("prepare").disabled = test !== null || steps.length > 0;
   byId("prepare-note").textContent = byId("prepare").disabled
@@ -115,7 +122,13 @@ function choose(tool) {
   showTools();
 }
 
-const ACTIONS = { undo: () => pad.undo(), redo: () => pad.redo(), clear: () => pad.clear(), pen: () => choose("pen"), eraser: () => choose("eraser") };
+const ACTIONS = {
+  undo: () => pad.undo(),
+  redo: () => pad.redo(),
+  clear: () => pad.clear(),
+  pen: () => choose("pen"),
+  eraser: () => choose("eraser"),
+};
 for (const [id, act] of Object.entries(ACTIONS)) byId(id).addEventListener("click", act);
 
 const PAPER_KEYS = { p: "pen", e: "eraser", delete: "clear", backspace: "clear" };

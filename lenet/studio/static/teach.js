@@ -1,11 +1,10 @@
 // Teach it your hand: label drawings, look through the collection, fine-tune, compare, keep or discard.
 
 import { Gone, get, post, Refused } from "./api.js";
+import { byId, digitButtons, sentence } from "./dom.js";
 import { accuracy, count } from "./format.js";
 import { decodePixels, inkCanvas } from "./pixels.js";
-import { digitButtons } from "./why.js";
 
-const byId = (id) => document.getElementById(id);
 const root = byId("teach");
 const POLL = 300; // milliseconds, while it learns
 
@@ -18,7 +17,9 @@ export class Teach extends EventTarget {
     super();
     this.network = network;
     this.#pad = pad;
-    this.buttons = digitButtons(byId("labels"), network.classes, (label) => this.#do("teach-said", () => this.#save(label)));
+    this.buttons = digitButtons(byId("labels"), network.classes, (label) =>
+      this.#do("teach-said", () => this.#save(label)),
+    );
     const on = (id, act) => byId(id).addEventListener("click", () => this.#do("finetune-said", act));
     on("finetune", async () => this.#watch(await post("/api/finetune")));
     on("finetune-stop", async () => this.#watch(await post("/api/finetune/stop")));
@@ -53,7 +54,9 @@ export class Teach extends EventTarget {
 
   async #save(label) {
     const { held_out: heldOut } = await post("/api/drawings", { strokes: this.#pad.strokes, label });
-    byId("teach-said").textContent = heldOut ? `Kept as ${label}, held out: it will tell how well the others teach.` : `Kept as ${label}.`;
+    byId("teach-said").textContent = heldOut
+      ? `Kept as ${label}, held out: it will tell how well the others teach.`
+      : `Kept as ${label}.`;
     await this.#list();
   }
 
@@ -62,7 +65,9 @@ export class Teach extends EventTarget {
     const total = counts.reduce((sum, n) => sum + n, 0);
     byId("folder").textContent = folder;
     byId("finetune").disabled = total === 0;
-    byId("finetune").textContent = total ? `Fine-tune on ${count(total)} drawing${total === 1 ? "" : "s"}` : "Fine-tune";
+    byId("finetune").textContent = total
+      ? `Fine-tune on ${count(total)} drawing${total === 1 ? "" : "s"}`
+      : "Fine-tune";
     this.buttons.forEach((button, label) => {
       button.dataset.count = counts[label] || "";
       button.setAttribute("aria-label", `${label}, ${counts[label]} kept`);
@@ -85,7 +90,11 @@ export class Teach extends EventTarget {
         byId("collection").querySelector("button")?.focus();
       }),
     );
-    item.append(inkCanvas(decodePixels(pixels), height, width, `your drawing of a ${label}${heldOut ? ", held out" : ""}`), String(label), remove);
+    item.append(
+      inkCanvas(decodePixels(pixels), height, width, `your drawing of a ${label}${heldOut ? ", held out" : ""}`),
+      String(label),
+      remove,
+    );
     if (heldOut) item.title = "held out: not learned from, it tells how well the others teach";
     return item;
   }
@@ -101,12 +110,16 @@ export class Teach extends EventTarget {
     byId("finetune-progress").value = progress;
     byId("finetune-result").hidden = state !== "done";
     byId("keep").hidden = byId("discard").hidden = Boolean(saved);
-    byId("finetune-said").textContent = message ? `${message[0].toUpperCase()}${message.slice(1)}` : "";
+    byId("finetune-said").textContent = sentence(message);
     for (const [name, shares] of Object.entries({ before, after })) {
       byId(`${name}-test`).textContent = accuracy(shares?.test ?? null);
       byId(`${name}-drawings`).textContent = accuracy(shares?.drawings ?? null);
     }
     clearTimeout(this.#timer);
-    if (running) this.#timer = setTimeout(() => this.#do("finetune-said", async () => this.#watch(await get("/api/finetune"))), POLL);
+    if (running)
+      this.#timer = setTimeout(
+        () => this.#do("finetune-said", async () => this.#watch(await get("/api/finetune"))),
+        POLL,
+      );
   }
 }

@@ -1,12 +1,11 @@
 // The test images: chosen by label, answer, confidence, or a cell of the confusion matrix. The choice is in the address.
 
 import { get, Newest } from "./api.js";
+import { byId, digitButtons } from "./dom.js";
 import { count, percent } from "./format.js";
 import { decodePixels, inkCanvas, readableOn, signedColor } from "./pixels.js";
-import { digitButtons } from "./why.js";
 
 const PAGE = 120; // images at a time
-const byId = (id) => document.getElementById(id);
 const network = JSON.parse(byId("network").textContent);
 
 let filter = Object.fromEntries(new URLSearchParams(location.search)); // label, answer, wrong, below: as the API has them
@@ -42,7 +41,16 @@ function item({ index, label, answer, confidence, pixels }) {
   caption.innerHTML = isWrong ? `<b>${label}</b> as <b>${answer}</b>` : `<b>${answer}</b>`;
   const share = document.createElement("small");
   share.textContent = percent(confidence);
-  link.append(inkCanvas(decodePixels(pixels), network.height, network.width, `image ${index}, a ${label}${isWrong ? ", wrong:" : ", read as"}`), caption, share);
+  link.append(
+    inkCanvas(
+      decodePixels(pixels),
+      network.height,
+      network.width,
+      `image ${index}, a ${label}${isWrong ? ", wrong:" : ", read as"}`,
+    ),
+    caption,
+    share,
+  );
   return made;
 }
 
@@ -58,7 +66,9 @@ function choose(changes) {
 
 const groups = Object.fromEntries(
   ["label", "answer"].map((name) => {
-    const buttons = digitButtons(byId(name), network.classes, (digit) => choose({ [name]: filter[name] === String(digit) ? null : String(digit) }));
+    const buttons = digitButtons(byId(name), network.classes, (digit) =>
+      choose({ [name]: filter[name] === String(digit) ? null : String(digit) }),
+    );
     return [name, buttons];
   }),
 );
@@ -72,7 +82,10 @@ function showFilter() {
   byId("below").value = below;
   byId("below-said").textContent = below < 100 ? `below ${below} %` : "any";
   for (const cell of byId("confusion").querySelectorAll("button")) {
-    cell.setAttribute("aria-pressed", String(cell.dataset.label === filter.label && cell.dataset.answer === filter.answer));
+    cell.setAttribute(
+      "aria-pressed",
+      String(cell.dataset.label === filter.label && cell.dataset.answer === filter.answer),
+    );
   }
 }
 
@@ -90,7 +103,12 @@ byId("more").addEventListener("click", () => finding.request({ offset: shown }))
 
 // the confusion matrix -------------------------------------------------------------------------------------------------
 
-const confusion = new Newest(byId("confusion"), () => get("/api/confusion"), drawConfusion, (message) => (byId("total").textContent = message));
+const confusion = new Newest(
+  byId("confusion"),
+  () => get("/api/confusion"),
+  drawConfusion,
+  (message) => (byId("total").textContent = message),
+);
 
 function drawConfusion({ counts }) {
   const mistakes = Math.max(1, ...counts.flatMap((row, label) => row.filter((_, answer) => answer !== label)));
@@ -100,7 +118,9 @@ function drawConfusion({ counts }) {
   counts.forEach((row, label) => {
     const line = body.appendChild(document.createElement("tr"));
     line.innerHTML = `<th scope="row">${label}</th>`;
-    row.forEach((n, answer) => line.appendChild(document.createElement("td")).append(...confusionCell(n, label, answer, mistakes)));
+    row.forEach((n, answer) =>
+      line.appendChild(document.createElement("td")).append(...confusionCell(n, label, answer, mistakes)),
+    );
   });
   byId("confusion").replaceChildren(head, body);
   showFilter();
@@ -111,7 +131,10 @@ function confusionCell(n, label, answer, mistakes) {
   const button = document.createElement("button");
   Object.assign(button, { type: "button", textContent: n });
   Object.assign(button.dataset, { label, answer });
-  button.setAttribute("aria-label", label === answer ? `${n} times ${label}, right` : `${n} times ${label} taken for ${answer}`);
+  button.setAttribute(
+    "aria-label",
+    label === answer ? `${n} times ${label}, right` : `${n} times ${label} taken for ${answer}`,
+  );
   if (label !== answer) {
     const color = signedColor(-(0.3 + (0.5 * n) / mistakes), 1);
     Object.assign(button.style, { backgroundColor: `rgb(${color})`, color: readableOn(color) });

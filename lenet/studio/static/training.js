@@ -2,11 +2,11 @@
 
 import { get, Gone, post, Refused } from "./api.js";
 import { drawCurves } from "./curves.js";
+import { byId, sentence } from "./dom.js";
 import { accuracy, number } from "./format.js";
 import { decodeFloats, paintSigned } from "./pixels.js";
 
 const POLL = 500; // milliseconds
-const byId = (id) => document.getElementById(id);
 const root = byId("training");
 
 let shown = null;
@@ -16,7 +16,7 @@ function show(found) {
   const { state, message, epoch, epochs, done, cost, history, kernels } = found;
   const running = state === "running";
   root.dataset.state = state;
-  byId("message").textContent = message ? `${message[0].toUpperCase()}${message.slice(1)}` : "";
+  byId("message").textContent = sentence(message);
   byId("epoch").textContent = state === "none" ? "–" : `${epoch} of ${epochs}`;
   byId("progress").value = state === "done" ? 1 : epochs ? (history.length + (running ? done : 0)) / epochs : 0;
   const latest = running ? cost : (history.at(-1)?.cost ?? null);
@@ -36,7 +36,13 @@ function show(found) {
 function drawCharts(history, epochs) {
   const last = history.at(-1);
   const values = (pick) => history.map(pick);
-  drawCurves(byId("cost-chart"), [{ name: "train", values: values((e) => e.cost) }], epochs, (v) => number(v), last ? `Cost ${number(last.cost, 4)} after ${history.length} epochs` : "Cost, no epoch yet");
+  drawCurves(
+    byId("cost-chart"),
+    [{ name: "train", values: values((e) => e.cost) }],
+    epochs,
+    (v) => number(v),
+    last ? `Cost ${number(last.cost, 4)} after ${history.length} epochs` : "Cost, no epoch yet",
+  );
   drawCurves(
     byId("wrong-chart"),
     [
@@ -45,7 +51,9 @@ function drawCharts(history, epochs) {
     ],
     epochs,
     (v) => `${Number(v.toFixed(2))} %`,
-    last ? `Right after ${history.length} epochs: ${accuracy(last.train_accuracy)} of the training images, ${accuracy(last.test_accuracy)} of the test images` : "Wrong answers, no epoch yet",
+    last
+      ? `Right after ${history.length} epochs: ${accuracy(last.train_accuracy)} of the training images, ${accuracy(last.test_accuracy)} of the test images`
+      : "Wrong answers, no epoch yet",
   );
 }
 
@@ -61,7 +69,13 @@ function drawKernels(kernels) {
     canvas.setAttribute("aria-label", `kernel of map ${map + 1}`);
     paintSigned(canvas, values.subarray(map * height * width, (map + 1) * height * width), height, width, limit);
   });
-  paintSigned(byId("kernels-legend"), Float32Array.from({ length: 65 }, (_, i) => i / 32 - 1), 1, 65, 1);
+  paintSigned(
+    byId("kernels-legend"),
+    Float32Array.from({ length: 65 }, (_, i) => i / 32 - 1),
+    1,
+    65,
+    1,
+  );
   byId("kernels-low").textContent = number(-limit, 1);
   byId("kernels-high").textContent = number(limit, 1);
 }

@@ -1,9 +1,8 @@
 // Why this answer: the training digits that look most alike to the network, and the ink that would change its mind.
 
+import { byId, digitButtons } from "./dom.js";
 import { percent } from "./format.js";
 import { decodeFloats, decodePixels, inkCanvas, paintChange } from "./pixels.js";
-
-const byId = (id) => document.getElementById(id);
 
 const INVITATION = byId("why-note").textContent;
 
@@ -19,7 +18,9 @@ export class Why extends EventTarget {
       this.#toward = label;
       this.dispatchEvent(new Event("toward"));
     });
-    byId("take-step").addEventListener("click", () => this.dispatchEvent(new CustomEvent("step", { detail: this.#found.step })));
+    byId("take-step").addEventListener("click", () =>
+      this.dispatchEvent(new CustomEvent("step", { detail: this.#found.step })),
+    );
     byId("steps-back").addEventListener("click", () => this.dispatchEvent(new Event("back")));
     document.addEventListener("themechange", () => this.#found && this.#paint());
   }
@@ -53,7 +54,10 @@ export class Why extends EventTarget {
       ...found.neighbors.map(({ index, label, distance, pixels: image }) => {
         const item = document.createElement("li");
         item.title = `training image ${index}, distance ${distance.toFixed(2)}`;
-        item.append(inkCanvas(decodePixels(image), height, width, `training image ${index}, a ${label}`), String(label));
+        item.append(
+          inkCanvas(decodePixels(image), height, width, `training image ${index}, a ${label}`),
+          String(label),
+        );
         return item;
       }),
     );
@@ -63,7 +67,8 @@ export class Why extends EventTarget {
     });
     const { answer, toward } = found;
     const after = (label) => `${percent(found.step_probabilities[label])} for ${label}`;
-    byId("step-note").textContent = `After one step from ${answer} toward ${toward}: ${after(answer)}, ${after(toward)}.`;
+    byId("step-note").textContent =
+      `After one step from ${answer} toward ${toward}: ${after(answer)}, ${after(toward)}.`;
     this.#paint();
   }
 
@@ -71,14 +76,4 @@ export class Why extends EventTarget {
     const { height, width } = this.network;
     paintChange(byId("gradient"), decodePixels(this.#found.pixels), decodeFloats(this.#found.gradient), height, width);
   }
-}
-
-/** Fill a group with one button a digit. */
-export function digitButtons(group, classes, choose) {
-  return Array.from({ length: classes }, (_, label) => {
-    const button = group.appendChild(document.createElement("button"));
-    Object.assign(button, { type: "button", textContent: label });
-    button.addEventListener("click", () => choose(label));
-    return button;
-  });
 }
