@@ -11,8 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lenet.terminal import clock
-
 HERE = Path(__file__).parent
 EPOCHS = 20
 ORIGIN = (
@@ -49,7 +47,7 @@ def trainings() -> Iterator[str]:
         for entry in bench["results"]:
             if entry["epoch_seconds"] and entry["agrees"]:
                 seconds = EPOCHS * entry["epoch_seconds"]
-                time = clock(seconds) + " min" if seconds >= 60 else f"{seconds:.1f} s"
+                time = f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
                 yield row(f"lenet, {entry['name']}", time, "-", f"projected from its parts, {link(name)}")
     if found := newest("peers"):
         name, peers = found

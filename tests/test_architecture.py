@@ -43,8 +43,10 @@ LIBRARY_USERS = {
 """Which files may import a library."""
 
 NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "cli.py", "info.py", "inspection.py")
-"""Which files may name a concrete backend: info.py lists packages, some of which are called the same; inspection.py looks
-inside the reference."""
+"""Which files may name a concrete backend.
+
+info.py lists packages, some of which are called the same; inspection.py looks inside the reference.
+"""
 
 NO_NUMPY = ("layers.py", "network.py", "lenet5.py", "specs.py")
 """The math is written against a backend: it never computes on arrays itself."""

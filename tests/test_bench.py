@@ -30,7 +30,9 @@ def result(backend: str = "numba", difference: float = 1e-7, scale: float = 1.0)
         samples[Work("train", batch).title] = [1e-5 * scale] * 5
         samples[Work("answer", batch).title] = [2e-6 * scale] * 5
     samples[EPOCH.title] = [scale * sample for sample in samples[EPOCH.title]]
-    return Result(backend, "eager", device="cpu", start=0.5, difference=difference, memory=100 << 20, samples=samples)
+    return Result(
+        backend, "eager", device="cpu", starts=[0.5], difference=difference, memory=100 << 20, samples=samples
+    )
 
 
 def shown(*results: Result, others: float | None = 0.0) -> str:

@@ -50,6 +50,7 @@ def _draw_bars(figure: "Figure", results: Sequence[Result]) -> None:
         axes.set(title=title, xlabel="images a second", xscale="log")
         axes.set_yticks(range(len(results)), [result.name for result in results])
         axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
     figure.legend(*panels[1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(BATCHES))

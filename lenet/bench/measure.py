@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -82,26 +83,38 @@ def measure_primitives(effort: Effort, threads: int | None, tell: Tell) -> Repor
 
 def _measured(results: list[Result], works: Callable[[Worker], Sequence[Work]], effort: Effort, tell: Tell) -> Report:
     """Compare all contenders, and time each at its works; those that have the same work take turns."""
-    with _opened(results, tell) as workers:
-        tell("comparing losses")
-        _compare(workers)
-        tell("preparing")
-        shared: dict[Work, list[Worker]] = {}
-        for worker in workers:
-            for work in works(worker):
-                shared.setdefault(work, []).append(worker)
-        others = _Others(workers)
-        for work, workers_at_it in shared.items():
-            tell(work.title)
-            calls = {worker: worker.attempt(worker.calls, work, effort.seconds) for worker in workers_at_it}
-            for _ in range(effort.turns):
-                for worker, count in calls.items():
-                    seconds = worker.attempt(worker.seconds, work, count)
-                    if seconds is not None:
-                        worker.result.samples.setdefault(work.title, []).append(seconds)
-        for worker in workers:
-            worker.result.memory = worker.attempt(worker.ask, "memory")
-        return Report(results, others.cores())
+    others = []
+    for sitting in range(effort.sittings):
+        with _opened(results, tell) as workers:
+            if sitting == 0:
+                tell("comparing losses")
+                _compare(workers)
+            others.append(_sitting(workers, works, effort, tell))
+    known = [cores for cores in others if cores is not None]
+    return Report(results, mean(known) if known else None)
+
+
+def _sitting(
+    workers: Sequence[Worker], works: Callable[[Worker], Sequence[Work]], effort: Effort, tell: Tell
+) -> float | None:
+    """Time each contender at its works, and return how many cores others used meanwhile."""
+    tell("preparing")
+    shared: dict[Work, list[Worker]] = {}
+    for worker in workers:
+        for work in works(worker):
+            shared.setdefault(work, []).append(worker)
+    others = _Others(workers)
+    for work, workers_at_it in shared.items():
+        tell(work.title)
+        calls = {worker: worker.attempt(worker.calls, work, effort.seconds) for worker in workers_at_it}
+        for _ in range(effort.turns):
+            for worker, count in calls.items():
+                seconds = worker.attempt(worker.seconds, work, count)
+                if seconds is not None:
+                    worker.result.samples.setdefault(work.title, []).append(seconds)
+    for worker in workers:
+        worker.result.memory = max(worker.attempt(worker.ask, "memory") or 0, worker.result.memory or 0) or None
+    return others.cores()
 
 
 @contextmanager
@@ -166,7 +179,8 @@ def document(report: Report, effort: Effort, command: Sequence[str]) -> dict[str
         "effort": asdict(effort),
         "cores_of_others": report.others,
         "results": [
-            asdict(result) | {"name": result.name, "agrees": result.agrees, "epoch_seconds": result.epoch}
+            asdict(result)
+            | {"name": result.name, "start": result.start, "agrees": result.agrees, "epoch_seconds": result.epoch}
             for result in report.results
         ],
     }

@@ -20,6 +20,6 @@ class Mode:
     quick: Effort
 
 
-PLAIN = Mode(measure, report.show, Effort(0.2, 7), Effort(0.03, 3))
+PLAIN = Mode(measure, report.show, Effort(0.2, 3, sittings=3), Effort(0.03, 3))
 LAYERS = Mode(measure_primitives, report.show_primitives, Effort(0.05, 7), Effort(0.01, 3))
-SCAN = Mode(scan, report.show_scan, Effort(0.05, 5), Effort(0.005, 3))
+SCAN = Mode(scan, report.show_scan, Effort(0.1, 3), Effort(0.005, 3))

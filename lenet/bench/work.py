@@ -44,10 +44,19 @@ SCANNED = tuple(2**power for power in range(13))
 
 @dataclass(frozen=True)
 class Effort:
-    """How long and how often: seconds of a turn, and turns of each contender at each work."""
+    """How long and how often.
+
+    Attributes
+    ----------
+    seconds : of a turn
+    turns : of each contender at each work, in one sitting
+    sittings : for each of which all processes start anew; a process may be lucky or unlucky with its places in memory
+        for as long as it lives, which no number of turns would show
+    """
 
     seconds: float
     turns: int
+    sittings: int = 1
 
 
 @dataclass
@@ -57,7 +66,8 @@ class Result:
     Attributes
     ----------
     threads : of the CPU, where their number was chosen
-    start : from nothing to the first trained batch: imports, kernels compiled or found in the cache, a GPU's context
+    starts : from nothing to the first trained batch: imports, kernels compiled or found in the cache, a GPU's context;
+        once a sitting
     difference : the largest relative difference of its losses from NumPy's
     samples : by the title of a work, seconds an image, a turn each
     amounts : by the name of a primitive or a ceiling, floating-point operations and bytes of a call
@@ -68,7 +78,7 @@ class Result:
     executor: str = ""
     threads: int | None = None
     device: str = ""
-    start: float | None = None
+    starts: list[float] = field(default_factory=list)
     difference: float | None = None
     memory: int | None = None
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -85,6 +95,11 @@ class Result:
     def key(self) -> tuple[Any, ...]:
         """What makes two results comparable."""
         return self.backend, self.executor, self.threads
+
+    @property
+    def start(self) -> float | None:
+        """Median seconds until it is ready."""
+        return median(self.starts) if self.starts else None
 
     @property
     def agrees(self) -> bool:

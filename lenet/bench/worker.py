@@ -31,7 +31,7 @@ class Worker:
             signal.signal(signal.SIGINT, handler)
         theirs.close()
         result.device = self.ask("start")
-        result.start = time.perf_counter() - begun
+        result.starts.append(time.perf_counter() - begun)
 
     def ask(self, *request: Any) -> Any:
         """Send a request, and return the answer.

@@ -13,8 +13,8 @@ from lenet.kernels.cpu.frozen import register
 from lenet.kernels.cpu.options import helper
 from lenet.kernels.cpu.simd import LANES, Emitter, Value, micro_kernel, plus, total_of, vectors, zero
 
-ROUNDS = 200_000  # multiply-adds of each vector in one call
-STREAMED = 1 << 26  # bytes that a call reads and writes at least
+ROUNDS = 2_000_000  # multiply-adds of each vector in one call
+STREAMED = 1 << 28  # bytes that a call reads and writes at least
 
 
 @register
