@@ -138,7 +138,7 @@ class Place:
 @click.option("--schedule", metavar="[constant|cosine|one_cycle]", help="Its course.  [default: constant]")
 @click.option("--batch-size", type=int, metavar="N", help="Images a step.  [default: 64]")
 @click.option("--seed", type=int, metavar="N", help="Decides everything random.  [default: 1]")
-@click.option("--no-distort", is_flag=True, help="Train on the images as they are, not shifted, zoomed and rotated.")
+@click.option("--no-distort", is_flag=True, help="Train on the images as they are, not moved or turned.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data set to use instead of MNIST.")
 @click.option("--settings", "recipe", metavar="NAME|FILE.toml", help="Start from this recipe or file of settings.")
 @click.option("--validation", type=int, metavar="N", help="Hold N training images out, to choose by.  [default: 0]")
@@ -207,7 +207,7 @@ def _override(settings: "Settings", options: dict[str, Any]) -> "Settings":
         batch_size=options["batch_size"],
         seed=options["seed"],
     )
-    return settings.override("distortion", shift=0.0, zoom=0.0, rotation=0.0) if options["no_distort"] else settings
+    return settings.undistorted() if options["no_distort"] else settings
 
 
 def _resumed_settings(saved: "Saved", options: dict[str, Any]) -> "Settings":

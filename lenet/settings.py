@@ -119,16 +119,20 @@ class DistortionSettings:
     shift: float = _setting(2.5, "pixels up, down, left and right")
     zoom: float = _setting(0.15, "scale from 1 - zoom to 1 + zoom")
     rotation: float = _setting(12.0, "degrees to either side")
+    shear: float = _setting(0.0, "slant: pixels to either side for each pixel of height")
+    aspect: float = _setting(0.0, "width grows by up to this share while height shrinks as much, or the other way")
 
     def __post_init__(self) -> None:
         _check_number("shift", self.shift, 0.0, 1000.0)
         _check_number("zoom", self.zoom, 0.0, 0.9)
         _check_number("rotation", self.rotation, 0.0, 180.0)
+        _check_number("shear", self.shear, 0.0, 2.0)
+        _check_number("aspect", self.aspect, 0.0, 2.0)
 
     @property
     def active(self) -> bool:
         """Whether anything is distorted at all."""
-        return any((self.shift, self.zoom, self.rotation))
+        return any((self.shift, self.zoom, self.rotation, self.shear, self.aspect))
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,11 @@ class Settings:
         """Return a copy in which the given settings of one section are replaced; None leaves a setting as it is."""
         given = {name: value for name, value in values.items() if value is not None}
         return replace(self, **{section: replace(getattr(self, section), **given)}) if given else self
+
+    def undistorted(self) -> "Settings":
+        """Return a copy that trains on the images as they are."""
+        nothing = DistortionSettings(**{setting.name: 0.0 for setting in fields(DistortionSettings)})
+        return replace(self, distortion=nothing)
 
 
 def recipes() -> list[str]:

@@ -35,6 +35,8 @@ def header(description: Description, parameters: int, test_images: int) -> str:
     average = f" · average {training.average:g}" if training.average else ""
     moved = (
         f"shift {distortion.shift:g} px · zoom {distortion.zoom:.0%} · rotation {distortion.rotation:g} degrees"
+        + (f" · shear {distortion.shear:g}" if distortion.shear else "")
+        + (f" · aspect {distortion.aspect:.0%}" if distortion.aspect else "")
         if distortion.active
         else "none"
     )

@@ -88,8 +88,50 @@ def test_rotation_turns_the_axis_of_the_bar() -> None:
         assert np.sin(turned - angle) == pytest.approx(0, abs=0.03)
 
 
+def test_shear_slants_a_column_and_keeps_rows_and_area() -> None:
+    _, before = moments(bar().T.astype(float))
+    transforms = draw(count=20, shear=0.4)
+    assert np.abs(transforms[:, 0, 1]).max() > 0.3
+    for image, transform in zip(apply(bar().T, transforms), transforms, strict=True):
+        center, after = moments(image)
+        np.testing.assert_allclose(center, CENTER, atol=0.05)
+        slant = -transform[0, 1]  # pixels to the right for each row downward
+        assert after[0, 1] / after[1, 1] == pytest.approx(slant, abs=0.01)
+        assert after[1, 1] == pytest.approx(before[1, 1], rel=0.02)
+        np.testing.assert_allclose(np.linalg.det(after), np.linalg.det(before), rtol=0.05)
+
+
+def test_aspect_widens_as_much_as_it_flattens() -> None:
+    _, before = moments(bar().astype(float))
+    transforms = draw(count=20, aspect=0.25)
+    for image, transform in zip(apply(bar(), transforms), transforms, strict=True):
+        center, after = moments(image)
+        np.testing.assert_allclose(center, CENTER, atol=0.05)
+        wider = 1 / transform[0, 0]
+        assert 1 / 1.25 <= wider <= 1.25
+        assert after[0, 0] == pytest.approx(before[0, 0] * wider**2, abs=0.3)  # resampling blurs by up to a quarter
+        assert after[1, 1] == pytest.approx(before[1, 1] / wider**2, abs=0.3)
+
+
+def test_slanted_before_it_is_turned() -> None:
+    """The formula of the docstring, step by step, as matrices that act on the content."""
+    settings = DistortionSettings(shift=0.0, zoom=0.2, rotation=30.0, shear=0.3, aspect=0.2)
+    transforms = draw_transforms(settings, 1, 1, 100, SIZE, SIZE)
+    assert transforms is not None
+    forward = np.linalg.inv(transforms[:, :, :2].astype(np.float64))
+    for matrix in forward:
+        angle = np.arctan2(matrix[1, 0], matrix[0, 0])  # where a row of pixels points
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        upright = turn.T @ matrix
+        assert upright[1, 0] == pytest.approx(0, abs=1e-6)
+        assert abs(angle) <= np.deg2rad(30) + 1e-6
+        assert abs(upright[0, 1] / upright[1, 1]) <= 0.3 + 1e-6
+        assert 1 / 1.2**2 - 1e-6 <= upright[0, 0] / upright[1, 1] <= 1.2**2 + 1e-6
+        assert 0.8 - 1e-6 <= np.sqrt(np.linalg.det(matrix)) <= 1.2 + 1e-6
+
+
 def test_the_center_stays_where_it_is() -> None:
-    transforms = draw(count=50, zoom=0.2, rotation=180.0).astype(np.float64)
+    transforms = draw(count=50, zoom=0.2, rotation=180.0, shear=0.4, aspect=0.2).astype(np.float64)
     center = np.array([CENTER, CENTER, 1.0])
     np.testing.assert_allclose(transforms @ center, np.full((50, 2), CENTER), atol=1e-4)
 

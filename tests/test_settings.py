@@ -36,7 +36,7 @@ OTHER = Settings(
         initialization="he",
         seed=2**63 - 1,
     ),
-    DistortionSettings(shift=0.0, zoom=0.9, rotation=180.0),
+    DistortionSettings(shift=0.0, zoom=0.9, rotation=180.0, shear=2.0, aspect=0.5),
 )
 """Every setting unlike its default."""
 
@@ -100,7 +100,7 @@ def test_rules() -> None:
 
 def test_distortion_is_active_as_soon_as_anything_moves() -> None:
     assert not DistortionSettings(0.0, 0.0, 0.0).active
-    for name in ("shift", "zoom", "rotation"):
+    for name in ("shift", "zoom", "rotation", "shear", "aspect"):
         assert DistortionSettings(**{"shift": 0.0, "zoom": 0.0, "rotation": 0.0, name: 0.1}).active
 
 
@@ -145,6 +145,8 @@ INVALID: dict[str, dict[str, list[Any]]] = {
         "shift": [-1, 1001, *NO_NUMBERS],
         "zoom": [-0.1, 0.95, 1, *NO_NUMBERS],
         "rotation": [-1, 181, *NO_NUMBERS],
+        "shear": [-0.1, 2.1, *NO_NUMBERS],
+        "aspect": [-0.1, 2.1, *NO_NUMBERS],
     },
 }
 
