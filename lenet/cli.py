@@ -765,8 +765,8 @@ def _digit_text(found: dict[str, Any]) -> str:
     """Return what `lenet predict` says of one digit."""
     if found["digit"] is None:
         return "? (not a digit)"
-    note = ", unsure" if found["unsure"] else ""
-    return f"{found['digit']} ({found['confidence']:.0%}{note})"
+    share = "> 99%" if found["confidence"] > 0.99 else f"{found['confidence']:.0%}"  # a softmax is never certain
+    return f"{found['digit']} ({share}{', unsure' if found['unsure'] else ''})"
 
 
 @cli.command()
