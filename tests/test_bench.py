@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lenet.bench.contender import Contender
 from lenet.bench.measure import Report
 from lenet.bench.primitives import backward_operations, forward_operations, primitives, step_operations
 from lenet.bench.work import BATCHES, CHECKED_STEPS, EPOCH, EVALUATION, KINDS, SCANNED, TOLERANCE, WORKS, Result, Work
+from lenet.kernels.cpu.peak import MultiplyAdds
 from lenet.lenet5 import lenet5
 from lenet.settings import NetworkSettings, Settings
 
@@ -147,6 +149,31 @@ def test_the_roofline() -> None:
     assert roofline.bytes(100 * SIZES[-1]) == pytest.approx(1e9 / 2 ** (len(SIZES) - 1))
     assert roofline.seconds(10_000, 1_000) == pytest.approx(1e-5)  # bound by what is computed
     assert roofline.seconds(100, 1_000) == pytest.approx(1e-6)  # bound by what is moved
+
+
+def test_what_a_gpu_does_at_best_is_really_done(on_cpu: Any) -> None:
+    """Chains of x / 2 + 1 end at 2, whatever they begin with; a stream is x + factor y."""
+    backend, module = on_cpu.cupy_backend.CupyBackend(), on_cpu.loader.load("peak", CHAINS=3)
+    sums = backend.empty((64,))
+    module.launch("multiply_add", 2, 32, sums, np.int32(60), np.float32(0.5), np.float32(1.0))
+    np.testing.assert_allclose(backend.to_host(sums), 3 * 2, rtol=1e-6)
+    x, y = (backend.to_device(np.arange(start, start + 70, dtype=np.float32)) for start in (0, 100))
+    out = backend.empty((70,))
+    module.launch("stream", 3, 32, x, y, out, np.float32(2.0), np.int32(70))
+    np.testing.assert_array_equal(backend.to_host(out), np.arange(70) + 2 * np.arange(100, 170))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_processor_does_at_best_more_than_numpy_does(threads: int) -> None:
+    """A product of matrices comes near the peak, and never beyond it."""
+    adds, x = MultiplyAdds(threads), np.ones((512, 512), np.float32)
+    x @ x
+    begun = time.perf_counter()
+    x @ x
+    product = 2 * 512**3 / (time.perf_counter() - begun)
+    peak = max(adds.operations / adds.seconds() for _ in range(5))
+    assert peak > 0.5 * product
+    assert peak < 1e12 * threads  # 64 multiply-adds a cycle at 8 GHz
 
 
 # batch sizes ---------------------------------------------------------------------------------------------------------

@@ -315,9 +315,22 @@ class Long:
         return self.executor.train_epoch(self.samples, self.plan, watch)
 
 
+def own_threads() -> set[threading.Thread]:
+    """Return what runs besides the main thread, and besides what other tests have left running."""
+    return set(threading.enumerate()) - STRANGERS
+
+
+STRANGERS = set(threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _strangers() -> None:
+    STRANGERS.update(threading.enumerate())
+
+
 def assert_works_as_new(executor: FusedExecutor) -> None:
     """After whatever happened: no thread is left, and training gives the bits of a fresh executor."""
-    assert threading.active_count() == 1
+    assert not own_threads()
     results = []
     for each in (executor, fused_executor(SMALL, 2)):
         losses, state = trained(each, SMALL, epoch(SMALL, COUNT, 17), COUNT)
@@ -330,13 +343,13 @@ def test_as_many_threads_as_asked_for(threads: int) -> None:
     counts: list[int] = []
 
     def count(done: int, mean: float) -> None:
-        counts.append(threading.active_count())
+        counts.append(len(own_threads()))
         raise StopIteration
 
     with pytest.raises(StopIteration):
         Long(threads).train(count)
-    assert counts == [1 + threads]
-    assert threading.active_count() == 1
+    assert counts == [threads]
+    assert not own_threads()
 
 
 def test_the_watch_is_told_of_all_images() -> None:
@@ -441,7 +454,7 @@ def test_two_threads_on_two_cpus_of_which_one_is_taken() -> None:
         finally:
             os.sched_setaffinity(0, before)
             taken.kill()
-    alone, together = np.median(seconds, axis=0)
+    alone, together = np.min(seconds, axis=0)  # others may take a core as well now and then
     assert together < 3 * alone, f"{alone:.3f} s with one thread, {together:.3f} s with two"
 
 

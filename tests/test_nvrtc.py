@@ -13,6 +13,7 @@ from cuda_on_cpu.build import Program
 from cuda_on_cpu.fake_cupy import Launch
 from nvrtc import Nvrtc, Usage
 
+from lenet.bench.ceilings import ceilings
 from lenet.executors import EagerExecutor, EpochPlan, State
 from lenet.lenet5 import lenet5
 from lenet.optimizers import Adam, GradientDescent, Momentum, Rule
@@ -51,6 +52,9 @@ def launches_of(settings: NetworkSettings, rule: Rule, averaging: bool) -> set[L
             samples = executor.upload(np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.int32))
             executor.train_epoch(samples, plan)
             executor.evaluate(samples)
+        with cuda_on_cpu.installed():
+            for ceiling in ceilings(modules.cupy_backend.CupyBackend()):
+                ceiling.run()
     return set(modules.machine.launched)
 
 
