@@ -26,6 +26,7 @@ LEVELS = (
     {"data", "drawing", "executors", "info", "storage"},
     {"curves", "evaluation", "gallery", "inspection", "studio", "terminal", "training"},
     {"bench"},
+    {"commands"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -42,7 +43,7 @@ LIBRARY_USERS = {
 }
 """Which files may import a library."""
 
-NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "cli.py", "info.py", "inspection.py")
+NAMING_BACKENDS = ("backends/*", "kernels/*", "executors/*", "bench/*", "commands/*", "info.py", "inspection.py")
 """Which files may name a concrete backend.
 
 info.py lists packages, some of which are called the same; inspection.py looks inside the reference.
