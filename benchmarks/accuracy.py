@@ -52,11 +52,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--validation", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the networks there, as RECIPE-SEED")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         waiting = [
-            pool.submit(run, recipe, seed, options.validation, Path(folder) / f"{Path(recipe).stem}-{seed}")
+            pool.submit(run, recipe, seed, options.validation, (options.keep or Path(folder)) / f"{Path(recipe).stem}-{seed}")
             for seed in options.seeds
             for recipe in options.recipes
         ]

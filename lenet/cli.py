@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         expected = isinstance(error, LenetError)
         text = str(error) if expected else f"unexpected {type(error).__name__}: {error} (run again with --debug)"
-        click.echo("Error: " + " ".join(text.split()), err=True)
+        line = " ".join(text.split())  # nor does what a file held command the terminal
+        click.echo("Error: " + "".join(c if c.isprintable() else "?" for c in line), err=True)
         sys.exit(error.exit_code if isinstance(error, LenetError) else 1)
 
 

@@ -18,7 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from lenet.errors import LenetError
+from lenet.errors import LenetError, shortened
+from lenet.files import open_plain
 
 Ink = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -404,7 +405,7 @@ def read_image(path: Path) -> tuple[Ink, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with open_plain(path) as file, Image.open(file, formats=FORMATS) as picture:
                 size = max(picture.size)
                 picture.draft("L", (LARGEST, LARGEST))  # JPEG only: decodes a smaller picture
                 gray = Image.fromarray(_flatten(ImageOps.exif_transpose(picture)))
@@ -412,10 +413,10 @@ def read_image(path: Path) -> tuple[Ink, float]:
         raise LenetError(f"{path} is too large an image: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise LenetError(f"{path} is no image that can be read here; save it as PNG or JPEG") from error
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise LenetError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # decoders raise all sorts of errors on broken files
-        raise LenetError(f"{path} is a broken image ({error})") from error
+        if isinstance(error, OSError) and error.strerror:  # the file system's
+            raise LenetError(f"cannot read {path}: {error.strerror}") from error
+        raise LenetError(f"{path} is a broken image ({shortened(str(error))})") from error
     gray.thumbnail((LARGEST, LARGEST))
     return _extract(np.asarray(gray)), size / max(gray.size)
 

@@ -25,3 +25,21 @@ class DeviceUnusable(LenetError):
 
 class Unsupported(LenetError):
     """A backend or executor cannot serve this network or type of number; the message names what it cannot do."""
+
+
+LONGEST = 200
+"""Characters of a bad file that a message repeats at most."""
+
+
+def shown(value: object) -> str:
+    """Return a value that a file held as a message shows it: its ``repr``, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        return f"a {type(value).__name__} that is too large to be shown"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """Return a text, cut where it is long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

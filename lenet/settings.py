@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lenet.errors import UsageError
+from lenet.errors import UsageError, shortened, shown
+from lenet.files import open_plain
 from lenet.optimizers import Adam, GradientDescent, Momentum, Rule, Schedule
 from lenet.specs import ActivationKind, PoolMode
 
@@ -19,6 +20,9 @@ Optimizer = Literal["adam", "momentum", "gd"]
 Table = Literal["lecun", "full"]
 
 MAX_SEED = 2**63 - 1
+MAX_EPOCHS = 100_000
+
+_MAX_FILE = 16 << 10  # bytes of a settings file: ten times what is printed; a key of many dots takes quadratic time
 
 
 def _setting(default: Any, comment: str) -> Any:
@@ -32,22 +36,22 @@ def _plain(value: Any) -> Any:
 
 def _check_choice(name: str, value: Any, choices: Any) -> None:
     if value not in get_args(choices):
-        raise UsageError(f"{name} must be one of {', '.join(get_args(choices))}, not {value!r}")
+        raise UsageError(f"{name} must be one of {', '.join(get_args(choices))}, not {shown(value)}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise UsageError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+        raise UsageError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}")
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise UsageError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
+        raise UsageError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}")
 
 
 def _check_pair(name: str, value: Any, high: int) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise UsageError(f"{name} must be two whole numbers, not {_plain(value)!r}")
+        raise UsageError(f"{name} must be two whole numbers, not {shown(_plain(value))}")
     for number in value:
         _check_integer(name, number, 1, high)
 
@@ -89,7 +93,7 @@ class TrainingSettings:
     seed: int = _setting(1, "decides first weights, order of the images and distortions")
 
     def __post_init__(self) -> None:
-        _check_integer("epochs", self.epochs, 1, 1_000_000)
+        _check_integer("epochs", self.epochs, 1, MAX_EPOCHS)
         _check_integer("batch_size", self.batch_size, 1, 1_000_000)
         _check_choice("optimizer", self.optimizer, Optimizer)
         _check_number("learning_rate", self.learning_rate, 1e-12, 1e38)
@@ -153,7 +157,7 @@ class Settings:
             For an unknown section or setting, a wrong type or a value out of range.
         """
         if not isinstance(tables, Mapping):
-            raise UsageError(f"{where}: not sections of settings but {tables!r}")
+            raise UsageError(f"{where}: not sections of settings but {shown(tables)}")
         known = {section.name: section for section in fields(cls)}
         sections = {}
         for name, table in tables.items():
@@ -166,7 +170,7 @@ class Settings:
             if unknown:
                 settings = _listed(setting.name for setting in fields(kind))
                 raise UsageError(
-                    f"{where}: [{name}] has no setting {_listed(map(_quoted, unknown))}; there are {settings}"
+                    f"{where}: [{name}] has no setting {shortened(_listed(map(_quoted, unknown)))}; there are {settings}"
                 )
             try:
                 values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
@@ -225,21 +229,35 @@ def load(name_or_file: str) -> Settings:
         text = (resources.files("lenet.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
     else:
         try:
-            text = Path(name_or_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not a UTF-8 text"
+            text = _read(Path(name_or_file))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
                 f"--settings {name_or_file}: {reason}; name a TOML file or one of the recipes {_listed(recipes())}"
             ) from None
     try:
         tables = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{name_or_file}: not a valid TOML file: too many brackets within brackets") from None
     except ValueError as error:  # also of a number with too many digits
-        raise UsageError(f"{name_or_file}: not a valid TOML file: {error}") from None
+        raise UsageError(f"{name_or_file}: not a valid TOML file: {shortened(str(error))}") from None
     return Settings.from_dict(tables, where=name_or_file)
 
 
+def _read(file: Path) -> str:
+    """Return the text of a file of settings."""
+    with open_plain(file) as stream:
+        content = stream.read(_MAX_FILE + 1)
+    if len(content) > _MAX_FILE:
+        raise ValueError(f"it has more than {_MAX_FILE} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not a UTF-8 text") from None
+
+
 def _quoted(name: str) -> str:
-    return name if name.isprintable() else repr(name)
+    return shortened(name if name.isprintable() else repr(name))
 
 
 def _listed(names: Any) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isfinite, prod
@@ -23,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import lock
-from lenet.errors import LenetError, UsageError
+from lenet.errors import LenetError, UsageError, shortened, shown
 from lenet.executors import State
+from lenet.files import open_plain
 from lenet.lenet5 import lenet5
 from lenet.network import Network
-from lenet.settings import Settings
+from lenet.settings import MAX_EPOCHS, Settings
 
 FORMAT = 1
 DESCRIPTION = "network.json"
@@ -39,7 +41,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 """The network that ships in the package."""
 
 _NEXT, _COMMIT = ".next", ".commit"
-_MAX_TEXT = 64 << 20  # bytes of a network.json or history.csv that is believed
+_MAX_DESCRIPTION = 1 << 18  # bytes of a network.json that is believed: a hundred times what is written
+_MAX_HISTORY = 160 * MAX_EPOCHS  # bytes of a history.csv that is believed: no line is longer
 _MAX_HEADER = 4096  # bytes of an .npy file before its numbers
 _ATTEMPTS = 5  # readings, in case a writer is at work
 
@@ -292,15 +295,14 @@ def _reason(error: Exception) -> str:
 def _content(path: Path, name: str, limit: int) -> bytes:
     """Return what a file holds, wherever a writer has put it, if it is a plain file of at most ``limit`` bytes."""
     for file in (path / _COMMIT / name, path / name):
-        if file.is_file():
-            try:
-                with file.open("rb") as stream:
-                    size = os.fstat(stream.fileno()).st_size
-                    if size > limit:
-                        raise _Damaged(f"{file} is larger than the {limit} bytes it can have")
-                    return stream.read(size)
-            except FileNotFoundError:  # moved into place meanwhile
-                continue
+        try:
+            with open_plain(file) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size > limit:
+                    raise _Damaged(f"{file} is larger than the {limit} bytes it can have")
+                return stream.read(size)
+        except (FileNotFoundError, NotADirectoryError):  # not there, or moved into place meanwhile
+            continue
     raise _Damaged(f"{path / name} is missing")
 
 
@@ -316,13 +318,13 @@ def _checked(path: Path, name: str, checksums: dict[str, str], limit: int) -> by
 def _document(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION
     try:
-        document = json.loads(_content(path, DESCRIPTION, _MAX_TEXT))
+        document = json.loads(_content(path, DESCRIPTION, _MAX_DESCRIPTION))
     except (ValueError, RecursionError) as error:
         raise _Damaged(f"{file} is damaged: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("sha256"), dict):
         raise _Damaged(f"{file} describes no network")
     if document.get("format") != FORMAT:
-        raise _Damaged(f"{file} has format {document.get('format')!r}; this version of lenet reads format {FORMAT}")
+        raise _Damaged(f"{file} has format {shown(document.get('format'))}; this version of lenet reads format {FORMAT}")
     return document
 
 
@@ -339,26 +341,35 @@ def _description(document: dict[str, Any]) -> Description:
         else:
             valid = isinstance(value, field.type)  # type: ignore[arg-type]
         if not valid:
-            raise ValueError(f"{field.name} cannot be {value!r}")
+            raise ValueError(f"{field.name} cannot be {shown(value)}")
     return Description(**values)
 
 
 def _array(path: Path, name: str, checksums: dict[str, str], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read one array and check that it is what the network has there."""
     content = _checked(path, name, checksums, 4 * prod(shape) + _MAX_HEADER)
+    stream = io.BytesIO(content)
     try:
-        array: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what NumPy warns of, lenet has not written
+            np.lib.format.read_magic(stream)
+            held, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:  # the header is a Python literal: forged ones raise almost anything
         raise _Damaged(f"{path / name} is not an array") from error
-    if array.shape != shape or array.dtype != np.float32:
-        raise _Damaged(f"{path / name} holds {array.dtype} {array.shape}, the network has float32 {shape} there")
+    if held != shape or dtype != np.float32 or fortran:
+        found = shortened(f"{dtype} {held}") + (" in Fortran order" if fortran else "")
+        raise _Damaged(f"{path / name} holds {found}, the network has float32 {shape} there")
+    numbers = stream.read()
+    if len(numbers) != 4 * prod(shape):
+        raise _Damaged(f"{path / name} has {len(numbers)} bytes of numbers, not {4 * prod(shape)}")
+    array = np.frombuffer(bytearray(numbers), np.float32).reshape(shape)
     if not np.isfinite(array).all():
         raise _Damaged(f"{path / name} holds numbers that are not finite")
     return array
 
 
 def _history(path: Path, checksums: dict[str, str]) -> tuple[EpochRecord, ...]:
-    text = _checked(path, HISTORY, checksums, _MAX_TEXT).decode("utf-8", errors="replace")
+    text = _checked(path, HISTORY, checksums, _MAX_HISTORY).decode("utf-8", errors="replace")
     try:
         return tuple(_record(row) for row in csv.DictReader(io.StringIO(text)))
     except (KeyError, TypeError, ValueError, csv.Error) as error:

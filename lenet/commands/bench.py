@@ -8,7 +8,8 @@ import click
 
 from lenet.commands.options import EXIT_CODES, debug_option
 from lenet.commands.outputs import refuse_unwritable, write_file
-from lenet.errors import LenetError, UsageError
+from lenet.errors import LenetError, UsageError, shortened
+from lenet.files import open_plain
 
 
 @click.command(epilog=EXIT_CODES)
@@ -74,10 +75,11 @@ def _earlier_run(file: Path) -> dict[str, Any]:
     import json
 
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        with open_plain(file) as stream:
+            found = json.load(stream)
         medians = [entry["samples"] for entry in found["results"]]
         if not all(isinstance(samples, dict) for samples in medians) or not isinstance(found["date"], str):
             raise ValueError("no samples")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LenetError(f"--compare: {file} is no result of lenet bench --json ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LenetError(f"--compare: {file} is no result of lenet bench --json ({shortened(str(error))})") from error
     return found

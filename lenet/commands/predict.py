@@ -31,7 +31,7 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Read the handwritten digits in image files, each with one digit or a row of them."""
+    """Read the handwritten digits in pictures."""
     import json
 
     from lenet import storage

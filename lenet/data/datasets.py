@@ -81,17 +81,17 @@ def load_dataset(directory: Path | None = None) -> Dataset:
     if directory is None:
         try:
             with resources.as_file(resources.files("lenet.data") / "mnist") as folder:
-                dataset = _load(folder, "MNIST", None)
+                dataset = _load(folder, None)
         except LenetError as error:
             raise LenetError(f"the installed MNIST is damaged ({error}); install lenet again") from error
         damaged = [name for name in FILES if dataset.sha256[name] != MNIST_SHA256[name]]
         if damaged:
             raise LenetError(f"the installed MNIST is damaged ({', '.join(damaged)}); install lenet again")
         return dataset
-    return _load(directory, directory.resolve().name, directory)
+    return _load(directory, directory)
 
 
-def _load(folder: Path, name: str, source: Path | None) -> Dataset:
+def _load(folder: Path, source: Path | None) -> Dataset:
     paths = _find(folder)
     contents = {file: read_idx(path) for file, path in paths.items()}
     train_images, train_labels = _pair(paths, contents, FILES[0], FILES[1])
@@ -101,7 +101,7 @@ def _load(folder: Path, name: str, source: Path | None) -> Dataset:
             f"{folder}: training images are {_size(train_images)} pixels, test images {_size(test_images)}"
         )
     dataset = Dataset(
-        name=name,
+        name=source.resolve().name if source else "MNIST",
         source=source,
         train_images=train_images,
         train_labels=train_labels,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import LenetError
+from lenet.files import open_plain
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Type code in the header, and the type of the elements."""
@@ -45,9 +46,7 @@ def read_idx(path: Path) -> IdxFile:
         When the file is missing, unreadable, no IDX file, shorter or longer than its header says, or damaged.
     """
     try:
-        if not path.is_file():
-            raise LenetError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-        with path.open("rb") as raw:
+        with open_plain(path) as raw:
             packed = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
             if not packed:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lenet.data import FILES, write_idx
 from lenet.errors import LenetError
+from lenet.files import open_plain
 from lenet.studio import wire
 
 RECORD = "drawings.jsonl"
@@ -167,7 +168,7 @@ class Collection:
     def _catch_up(self) -> None:
         """Read what has been appended to the record since, here or by another studio; lines cut off do not count."""
         try:
-            with (self.folder / RECORD).open("rb") as file:
+            with open_plain(self.folder / RECORD) as file:
                 if os.fstat(file.fileno()).st_size < self._read:  # somebody has begun another one
                     self._forget()
                 file.seek(self._read)
