@@ -10,7 +10,7 @@ import click
 from lenet import __version__
 from lenet.commands import bench, info, predict, studio, test, train
 from lenet.commands.options import EXIT_CODES
-from lenet.errors import LenetError
+from lenet.errors import LenetError, in_one_line
 
 INTERRUPTED = 130
 
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         expected = isinstance(error, LenetError)
         text = str(error) if expected else f"unexpected {type(error).__name__}: {error} (run again with --debug)"
-        line = " ".join(text.split())  # nor does what a file held command the terminal
-        click.echo("Error: " + "".join(c if c.isprintable() else "?" for c in line), err=True)
+        click.echo(f"Error: {in_one_line(text)}", err=True)
         sys.exit(error.exit_code if isinstance(error, LenetError) else 1)
 
 

@@ -40,6 +40,11 @@ def shown(value: object) -> str:
     return shortened(text)
 
 
+def in_one_line(text: str) -> str:
+    """Return a text as one line without control characters: nothing that a file held commands the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
 def shortened(text: str) -> str:
     """Return a text, cut where it is long."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

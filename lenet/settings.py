@@ -169,9 +169,8 @@ class Settings:
             unknown = set(table) - {setting.name for setting in fields(kind)}
             if unknown:
                 settings = _listed(setting.name for setting in fields(kind))
-                raise UsageError(
-                    f"{where}: [{name}] has no setting {shortened(_listed(map(_quoted, unknown)))}; there are {settings}"
-                )
+                strangers = shortened(_listed(map(_quoted, unknown)))
+                raise UsageError(f"{where}: [{name}] has no setting {strangers}; there are {settings}")
             try:
                 values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
                 sections[name] = kind(**values)

@@ -94,6 +94,9 @@ class Saved:
     state: State | None
 
 
+_COLUMNS = [field.name for field in fields(EpochRecord)]  # of a history; the last one only where there is validation
+
+
 class _Damaged(Exception):
     """What is wrong with a folder, before it is known whether reading it again helps."""
 
@@ -179,9 +182,8 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 
 def _history_csv(history: Sequence[EpochRecord]) -> bytes:
-    columns = [field.name for field in fields(EpochRecord)]
-    if not any(record.validation_accuracy is not None for record in history):
-        columns.remove("validation_accuracy")
+    validated = any(record.validation_accuracy is not None for record in history)
+    columns = _COLUMNS if validated else _COLUMNS[:-1]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -324,7 +326,9 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.get("sha256"), dict):
         raise _Damaged(f"{file} describes no network")
     if document.get("format") != FORMAT:
-        raise _Damaged(f"{file} has format {shown(document.get('format'))}; this version of lenet reads format {FORMAT}")
+        raise _Damaged(
+            f"{file} has format {shown(document.get('format'))}; this version of lenet reads format {FORMAT}"
+        )
     return document
 
 
@@ -370,8 +374,11 @@ def _array(path: Path, name: str, checksums: dict[str, str], shape: tuple[int, .
 
 def _history(path: Path, checksums: dict[str, str]) -> tuple[EpochRecord, ...]:
     text = _checked(path, HISTORY, checksums, _MAX_HISTORY).decode("utf-8", errors="replace")
+    rows = csv.DictReader(io.StringIO(text))
     try:
-        return tuple(_record(row) for row in csv.DictReader(io.StringIO(text)))
+        if rows.fieldnames not in (_COLUMNS, _COLUMNS[:-1]):
+            raise ValueError("its columns are not those of a history")
+        return tuple(map(_record, rows))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise _Damaged(f"{path / HISTORY} is damaged: {_reason(error)}") from error
 

@@ -122,4 +122,4 @@ def test_all_stop_in_the_same_round():
     assert 0 < rounds < len(done)
     assert (done[:rounds] == 1).all()
     assert not done[rounds:].any()
-    assert shared[MEETINGS] == 2 * rounds
+    assert shared[MEETINGS] in (2 * rounds - 1, 2 * rounds)  # at the first meeting of the round or at the second

@@ -8,7 +8,7 @@ import click
 
 from lenet.commands.inputs import select_backend
 from lenet.commands.options import EXIT_CODES, debug_option, device_options
-from lenet.errors import LenetError
+from lenet.errors import LenetError, in_one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def predict(
         try:
             ink, zoom = read_image(file)
         except LenetError as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            click.echo(f"Error: {in_one_line(str(error))}", err=True)
             continue
         answers.append((str(file), _read_digits(executor, ink, zoom)))
     if as_json:
