@@ -102,12 +102,17 @@ def test_every_piece_is_done_once_in_its_round(threads):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_who_comes_too_late_leaves_and_is_let_in_again(threads):
-    rounds, shared = 200, control()
-    assert (run(threads, rounds, 7, shared, tired=20) == 1).all()
-    assert shared[MEETINGS] == 2 * rounds
-    assert shared[ASKED] >= 1
-    assert shared[ADMITTED] <= shared[ASKED]
-    assert 1 <= shared[CREW] <= threads
+    rounds, asked = 200, 0
+    for _ in range(10):  # on a busy machine, whoever waits looks too seldom to lose patience
+        shared = control()
+        assert (run(threads, rounds, 7, shared, tired=20) == 1).all()
+        assert shared[MEETINGS] == 2 * rounds
+        assert shared[ADMITTED] <= shared[ASKED]
+        assert 1 <= shared[CREW] <= threads
+        asked += shared[ASKED]
+        if asked:
+            break
+    assert asked
 
 
 def test_all_stop_in_the_same_round():
