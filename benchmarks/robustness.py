@@ -66,8 +66,9 @@ def stroked(images: Images, extreme: Any) -> Images:
 
 
 def prepared(images: Images) -> Images:
-    """Return the images made anew, as MNIST was."""
-    return np.stack([drawing.prepare_image((image / 255).astype(np.float32)).image for image in images])
+    """Return the images made anew, as MNIST was; the darkest pixel is full ink, as in a picture that is read."""
+    inks = (images / images.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+    return np.stack([drawing.prepare_image(ink).image for ink in inks])
 
 
 def sets() -> Iterator[tuple[str, Images, Images, NDArray[np.int32]]]:
@@ -149,7 +150,7 @@ def main() -> None:
 
     now = datetime.datetime.now(datetime.UTC)
     file = RESULTS / f"robustness-{now:%Y-%m-%d-%H%M}.json"
-    networks = [str(path) if path != storage.PRETRAINED else "pretrained" for path in options.networks]
+    networks = [path.resolve().name for path in options.networks]
     document = {"command": sys.argv, "machine": processor(), "versions": versions(), "networks": networks}
     file.write_text(json.dumps(document | {"found": found}, indent=1, default=float) + "\n", encoding="utf-8")
 

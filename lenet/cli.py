@@ -1,5 +1,6 @@
 """The command line: dispatch, and turn what goes wrong into one line and an exit code."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import NoReturn
 import click
 
 from lenet import __version__
-from lenet.commands import bench, info, predict, studio, test, train
+from lenet.commands import bench, info, predict, studio, sweep, test, train
 from lenet.commands.options import EXIT_CODES
 from lenet.errors import LenetError, in_one_line
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Results must not depend on the number of threads, so NumPy's matrix products stay on one. Read at NumPy's import.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    if os.environ.get("COLUMNS") == "0":  # as some schedulers say that there is no terminal
+        del os.environ["COLUMNS"]
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot keep its cache of fonts
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(cli.main(args=arguments, prog_name="lenet", standalone_mode=False) or 0)
@@ -58,6 +62,7 @@ for command in (
     studio.draw,
     studio.viewtest,
     bench.bench,
+    sweep.sweep,
     info.info,
 ):
     cli.add_command(command)

@@ -15,6 +15,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from math import isfinite, prod
 from pathlib import Path
@@ -133,7 +134,7 @@ def save(
         for name in {CURVES, f"{CHECKPOINT}/average.npy"} - files.keys():  # what only the old network had
             (path / name).unlink(missing_ok=True)
     except OSError as error:
-        shutil.rmtree(path / _NEXT, ignore_errors=True)
+        _discard(path)
         raise LenetError(f"cannot save in {path}: {error.strerror or error}") from error
 
 
@@ -162,7 +163,14 @@ def _finish(path: Path) -> None:
         _flush(path / CHECKPOINT)
         _flush(path)
         shutil.rmtree(commit)
-    shutil.rmtree(path / _NEXT, ignore_errors=True)
+    _discard(path)
+
+
+def _discard(path: Path) -> None:
+    """Remove what a save that was never committed has left, as far as that is possible."""
+    with suppress(OSError):
+        if (path / _NEXT).is_dir():  # else `rmtree` opens it all the same, and a pipe never answers
+            shutil.rmtree(path / _NEXT, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

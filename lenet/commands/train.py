@@ -175,7 +175,8 @@ def _train(
         self_check(executor, distorted=settings.distortion.active)
     seconds = time.monotonic() - preparing
     if seconds > SLOW_START:
-        console.print(f"kernels   compiled in {seconds:.0f} s; later runs begin at once", highlight=False)
+        kept = "kept for later runs, if a folder can be written"
+        console.print(f"kernels   compiled in {seconds:.0f} s; {kept}", highlight=False)
     lines = terminal.EpochLines(
         console, len(dataset.train_labels), done + 1, last, validation=len(dataset.validation_labels) > 0
     )

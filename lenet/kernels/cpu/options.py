@@ -4,8 +4,10 @@ Numba's disk cache watches the file in which a cached function stands, and no ot
 helpers from its own file, and no stale copy of a helper outlives a change.
 """
 
+import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -61,10 +63,20 @@ def thread_kernel(function: Callable[..., Any]) -> Any:
     return _kept(function)
 
 
+@cache
+def _warn() -> None:
+    """Say, once, that nothing is kept on disk."""
+    logging.getLogger("lenet").warning(
+        "warning: no cache folder can be written, so every run compiles its kernels anew; "
+        "NUMBA_CACHE_DIR=FOLDER keeps them there"
+    )
+
+
 def _kept(function: Callable[..., Any], **flags: Any) -> Any:
     try:
         dispatcher: Any = _compiled(function, FUSED, cache=True, **flags)
     except RuntimeError:  # "no locator available": no cache folder can be written
+        _warn()
         return _compiled(function, FUSED, **flags)
     # Numba counts its files, and announces one before it is written: a process that compiles at the same moment, or
     # that finds what an older version left, would run code made for something else. So no two processes share names.
