@@ -56,8 +56,9 @@ def main() -> None:
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        keep = options.keep or Path(folder)
         waiting = [
-            pool.submit(run, recipe, seed, options.validation, (options.keep or Path(folder)) / f"{Path(recipe).stem}-{seed}")
+            pool.submit(run, recipe, seed, options.validation, keep / f"{Path(recipe).stem}-{seed}")
             for seed in options.seeds
             for recipe in options.recipes
         ]

@@ -52,7 +52,8 @@ FULLEST = 0.8  # share of its box that is ink, unless it is narrow as a 1 is
 PALEST = 0.03  # share of 20 x 20 pixels that is ink
 
 MAX_PARTS = 400  # of a picture, the largest; what is beyond is noise
-LEGIBLE = 6  # pixels, the size of the smallest part that is looked at
+LEGIBLE = 6  # pixels, the size of the smallest digit that is looked at, and of its parts,
+SPECK = 0.1  # or, in a small picture, this share of the largest part
 LARGEST = 1600  # pixels, the longer side to which a file's picture is scaled down
 COARSE = 160  # pixels, the longer side of the picture in which the light on the paper is measured
 FAINTEST = 0.12  # the least share of the light that ink takes away
@@ -362,9 +363,9 @@ def find_digits(ink: Ink) -> list[Prepared]:
     labels, boxes = _components(ink > STRONG)
     longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     large = np.sort(np.argsort(-longest, kind="stable")[:MAX_PARTS])
-    large = large[longest[large] >= LEGIBLE]
-    if not len(large):
+    if longest.max(initial=0) < LEGIBLE:
         return []
+    large = large[longest[large] >= min(LEGIBLE, SPECK * longest.max())]
     digits = _group(boxes[large])
     if not digits:  # nothing but lines
         return [_prepare_pixels(ink, np.nonzero(ink > FAINT), "unclear")]

@@ -239,7 +239,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
     """Return the file and the folder of a sweep of 14 trials, one after the other, and what it printed."""
     folder = tmp_path_factory.mktemp("done")
-    file = write(folder, trials=14)
+    file = write(folder, trials=14, epochs=12)
     result = lenet(*arguments(file, folder / "out", data))
     assert result.returncode == 0, result.stderr
     return file, folder / "out", result
@@ -277,7 +277,6 @@ def test_stopped_and_continued_equals_undisturbed(
     file, path, _ = done
     with started(file, tmp_path / "out", data) as process:
         heard(process, 11)  # beyond the first ten, which are drawn without regard to the others
-        time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
         begun = time.monotonic()
         _, printed = process.communicate(timeout=60)

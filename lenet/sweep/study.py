@@ -22,6 +22,9 @@ from lenet.sweep.machines import SILENCE, Presence
 from lenet.sweep.trial import Trial
 
 JOURNAL = "journal.log"
+GRACE = 10
+"""Seconds after which the lock that a killed process has left is broken; it is held for milliseconds."""
+
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -184,7 +187,7 @@ class _Lock(JournalFileOpenLock):
     """
 
     def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
+        super().__init__(str(journal), grace_period=GRACE)
         self._journal = journal
 
     def acquire(self) -> bool:

@@ -30,7 +30,8 @@ NAMES = tuple(INSTRUMENTED)
 
 LONGEST = 4096  # bytes of an input
 PATIENCE = 20  # seconds for one input, on a busy machine
-MEMORY = 2048  # MiB for the process
+ALLOCATION = 1024  # MiB in one piece, which no input may make lenet ask for
+MEMORY = 8192  # MiB for the process: Atheris' own records grow by some kilobytes with every input
 
 
 def fuzz(name: str, seconds: int, folder: str) -> None:
@@ -42,7 +43,13 @@ def fuzz(name: str, seconds: int, folder: str) -> None:
 
         targets.TARGETS[name](b"")  # imports the rest
 
-    options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={PATIENCE}", f"-rss_limit_mb={MEMORY}"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST}",
+        f"-timeout={PATIENCE}",
+        f"-malloc_limit_mb={ALLOCATION}",
+        f"-rss_limit_mb={MEMORY}",
+    ]
     atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", folder, str(CORPUS / name)], targets.TARGETS[name])
     atheris.Fuzz()
 
