@@ -174,6 +174,17 @@ def test_not_importable(install: Callable[[ModuleType | None], None], monkeypatc
     assert probe().reason == "cupy is installed but cannot be imported: libcuda.so.1: cannot open shared object file"
 
 
+def test_no_folder_for_its_cache(install: Callable[[ModuleType | None], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    install(fake_cupy())
+
+    def fail(name: str) -> None:
+        raise NotADirectoryError(20, "Not a directory", "/home/.cupy")
+
+    monkeypatch.setattr(backends, "import_module", fail)
+    assert "cannot be imported: [Errno 20] Not a directory: '/home/.cupy'" in probe().reason
+    assert "CUPY_CACHE_DIR" in probe().hint
+
+
 def test_no_driver_at_all(install: Callable[[ModuleType | None], None]) -> None:
     cupy = fake_cupy(count=CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"))
     cupy.cuda.runtime.driverGetVersion = lambda: 0

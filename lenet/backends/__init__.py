@@ -29,7 +29,7 @@ def get(name: str, **options: Any) -> Backend:
     module, class_name = _CLASSES[name]
     try:
         backend: Backend = getattr(import_module(module), class_name)(**options)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # CuPy makes a folder for its cache when it is imported
         raise _import_failure(name, error) from error
     return backend
 
@@ -84,8 +84,9 @@ _INSTALL = {
 }
 
 
-def _import_failure(name: str, error: ImportError) -> DeviceUnusable:
+def _import_failure(name: str, error: ImportError | OSError) -> DeviceUnusable:
     if isinstance(error, ModuleNotFoundError) and error.name == name:
         return DeviceUnusable(f"{name} is not installed", _INSTALL[name])
     text = " ".join(str(error).split())
-    return DeviceUnusable(f"{name} is installed but cannot be imported: {text}")
+    hint = "" if isinstance(error, ImportError) else "CUPY_CACHE_DIR=FOLDER names a folder that it can write"
+    return DeviceUnusable(f"{name} is installed but cannot be imported: {text}", hint)

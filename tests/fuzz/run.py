@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -34,13 +35,21 @@ ALLOCATION = 1024  # MiB in one piece, which no input may make lenet ask for
 MEMORY = 8192  # MiB for the process: Atheris' own records grow by some kilobytes with every input
 
 
+def limited_targets() -> ModuleType:
+    """Import the targets, for a process that does nothing else."""
+    import targets
+
+    for limit in targets.LIMITS:
+        setattr(*limit)
+    return targets
+
+
 def fuzz(name: str, seconds: int, folder: str) -> None:
     """Fuzz one target in this process, which ends with it."""
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED[name]):
-        import targets
-
+        targets = limited_targets()
         targets.TARGETS[name](b"")  # imports the rest
 
     options = [
@@ -87,8 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.within:
         fuzz(names[0], given.seconds, given.within)
     if given.replay:
-        import targets
-
+        targets = limited_targets()
         for name in names:
             targets.TARGETS[name](given.replay.read_bytes())
         return 0

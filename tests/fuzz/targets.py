@@ -25,7 +25,8 @@ from lenet.executors import State
 from lenet.settings import Settings
 from lenet.storage import Description, EpochRecord
 
-storage._ATTEMPTS = 1  # no writer is going to mend what is read: it need not be waited for
+LIMITS = ((storage, "_ATTEMPTS", 1), (Image, "MAX_IMAGE_PIXELS", 1 << 16))
+"""What makes a target fast, for whoever runs it to set: no writer is going to mend what is read; no image is large."""
 
 Target = Callable[[bytes], None]
 
@@ -121,10 +122,9 @@ def strokes(content: bytes) -> None:
 
 
 def image(content: bytes) -> None:
-    """An image file: at most so many pixels that a run is fast."""
+    """An image file."""
     file = folder() / "image"
     file.write_bytes(content)
-    Image.MAX_IMAGE_PIXELS = 1 << 16
     with suppress(LenetError):
         ink, _ = drawing.read_image(file)
         assert ink.ndim == 2

@@ -17,7 +17,9 @@ def test_every_target_has_seeds_and_a_name() -> None:
 
 
 @pytest.mark.parametrize("name", run.NAMES)
-def test_seeds(name: str) -> None:
+def test_seeds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in targets.LIMITS:
+        monkeypatch.setattr(*limit)
     seeds = sorted((run.CORPUS / name).iterdir())
     assert len(seeds) >= 3
     for seed in [b"", *(file.read_bytes() for file in seeds)]:
