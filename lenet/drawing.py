@@ -9,7 +9,7 @@ in another way gets wrong answers from a right network. `docs/drawing.md` has th
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,11 @@ PEN, ERASER = 0.07, 0.14
 """Width of the pen and of the eraser, as shares of the canvas."""
 
 MAX_STROKES, MAX_POINTS = 200, 5000
+MAX_LENGTH = 250  # of all strokes together, in sides of the canvas: a minute of scribbling
 OVERSAMPLING = 8  # strokes are drawn in pixels of 1/8, then averaged
 
-STRONG = 0.5  # ink that is certain
+STRONG = 0.5  # ink that is certain,
+THIN = 0.2  # or in a sparse picture
 FAINT = 0.1  # ink where it hangs together with certain ink: a gray edge
 
 # Shares of the height of the tallest part of a picture
@@ -54,6 +56,8 @@ PALEST = 0.03  # share of 20 x 20 pixels that is ink
 MAX_PARTS = 400  # of a picture, the largest; what is beyond is noise
 LEGIBLE = 6  # pixels, the size of the smallest digit that is looked at, and of its parts,
 SPECK = 0.1  # or, in a small picture, this share of the largest part
+SPARSE = 112  # pixels, the longer side of a picture up to which strokes may be thinner than a pixel
+REFINED = 4  # times the pixels of a picture that is smaller than MNIST's
 LARGEST = 1600  # pixels, the longer side to which a file's picture is scaled down
 COARSE = 160  # pixels, the longer side of the picture in which the light on the paper is measured
 FAINTEST = 0.12  # the least share of the light that ink takes away
@@ -116,7 +120,7 @@ def parse_strokes(value: object) -> tuple[Stroke, ...]:
     ------
     LenetError
         If it is anything else: another shape, another tool than pen and eraser, more than 200 strokes or 5000 points,
-        a coordinate that is not a number from -1 to 2.
+        strokes that are longer than 250 sides of the canvas, a coordinate that is not a number from -1 to 2.
     """
     strokes = value.get("strokes") if isinstance(value, dict) else None
     if not isinstance(strokes, list):
@@ -126,6 +130,8 @@ def parse_strokes(value: object) -> tuple[Stroke, ...]:
     parsed = tuple(_parse_stroke(stroke) for stroke in strokes)
     if (count := sum(len(stroke.points) for stroke in parsed)) > MAX_POINTS:
         raise LenetError(f"a drawing has at most {MAX_POINTS} points, not {count}")
+    if sum(np.hypot(*np.diff(stroke.points, axis=0).T).sum() for stroke in parsed) > MAX_LENGTH:
+        raise LenetError(f"the strokes of a drawing are at most {MAX_LENGTH} times as long as the paper is wide")
     return parsed
 
 
@@ -154,12 +160,14 @@ def _trace(lines: Sequence[NDArray[np.float64]], side: int, width: float) -> Mas
     pen = ImageDraw.Draw(thin)
     for line in lines:
         pen.line([*(line + margin).ravel(), *(line[-1] + margin)], fill=1)
+    # A row of the round pen is a run of pixels; running sums tell whether the line meets it, wherever the pen stands.
+    sums = np.cumsum(np.pad(np.asarray(thin), ((0, 0), (1, 0))), axis=1, dtype=np.int16)
     disk = np.arange(-margin, margin + 1)
-    y, x = np.nonzero(disk**2 + disk[:, None] ** 2 <= width**2 / 4)
-    rows, columns = np.nonzero(np.asarray(thin))
-    traced = np.zeros((side + 4 * margin, side + 4 * margin), bool)
-    traced[rows[:, None] + y, columns[:, None] + x] = True
-    return traced[2 * margin : 2 * margin + side, 2 * margin : 2 * margin + side]
+    traced = np.zeros((side, side), bool)
+    for row, run in enumerate((disk**2 + disk[:, None] ** 2 <= width**2 / 4).sum(axis=1)):
+        start, near = margin - run // 2, sums[row : row + side]
+        traced |= near[:, start + run : start + run + side] > near[:, start : start + side]
+    return traced
 
 
 def _paint(strokes: Sequence[Stroke]) -> Mask:
@@ -332,6 +340,19 @@ def _grow(labels: NDArray[np.intp], mask: Mask) -> NDArray[np.intp]:
     return grown[1:-1, 1:-1]
 
 
+def _refine(ink: Ink) -> tuple[Ink, int]:
+    """Return a picture with a margin of one pixel, and how many finer pixels each of them now is.
+
+    In a picture smaller than MNIST's, the edges of a digit lie within pixels; this is how they are found there.
+    """
+    framed = np.pad(ink, 1)
+    if max(ink.shape) >= SIDE:
+        return framed, 1
+    height, width = framed.shape
+    fine = Image.fromarray(framed).resize((width * REFINED, height * REFINED), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(fine), 0, 1), REFINED
+
+
 def _judge(digit: Ink, size: NDArray[Any]) -> str | None:
     """Return "unclear" for a digit (20, 20), whose box had this width and height, that can be none."""
     width, height = size
@@ -360,8 +381,9 @@ def find_digits(ink: Ink) -> list[Prepared]:
 
     Digits whose ink touches are taken for one.
     """
-    labels, boxes = _components(ink > STRONG)
-    longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    fine, fineness = _refine(ink)
+    labels, boxes = _components(fine > (THIN if max(ink.shape) <= SPARSE else STRONG))
+    longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / fineness
     large = np.sort(np.argsort(-longest, kind="stable")[:MAX_PARTS])
     if longest.max(initial=0) < LEGIBLE:
         return []
@@ -372,10 +394,13 @@ def find_digits(ink: Ink) -> list[Prepared]:
     digit_of = np.full(len(boxes) + 1, -1)
     for number, parts in enumerate(digits):
         digit_of[large[parts] + 1] = number
-    labels = _grow(labels, ink > FAINT)
+    labels = _grow(labels, fine > FAINT)
     rows, columns = np.nonzero(labels)
     owner = digit_of[labels[rows, columns]]
-    return [_prepare_pixels(ink, (rows[owner == k], columns[owner == k]), None) for k in range(len(digits))]
+    found = [_prepare_pixels(fine, (rows[owner == k], columns[owner == k]), None) for k in range(len(digits))]
+    height, width = ink.shape
+    boxes_found = np.clip(np.array([each.box for each in found]) / fineness - 1, 0, (width, height) * 2)
+    return [replace(each, box=tuple(box)) for each, box in zip(found, boxes_found.tolist(), strict=True)]
 
 
 def prepare_image(ink: Ink) -> Prepared:
@@ -426,7 +451,10 @@ def _flatten(picture: Image.Image) -> NDArray[np.float32]:
     """Return a picture of any mode as gray, 0..255, with paper where it is transparent."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, np.float32)
-        return values * (255 / max(float(values.max()), 1e-9))
+        if not np.isfinite(values).all():
+            raise ValueError("it has pixels that are not finite")
+        values = np.maximum(values, 0)
+        return 255 * (values / (values.max() or 1))
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("RGB").convert("L"), np.float32)
     picture = picture.convert("RGBA")
