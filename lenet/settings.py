@@ -84,6 +84,7 @@ class TrainingSettings:
     learning_rate: float = _setting(0.01, "step size, at its highest")
     schedule: Schedule = _setting("constant", 'course of the learning rate: "constant", "cosine" or "one_cycle"')
     warmup: int = _setting(50, "steps over which the learning rate rises from 0 at the start")
+    label_smoothing: float = _setting(0.0, "share of the target that is spread over all classes; 0: none")
     average: float = _setting(0.999, "decay of the moving average of the weights, which is what is saved; 0: none")
     momentum: float = _setting(0.9, "momentum: share of the last step that is kept")
     beta1: float = _setting(0.9, "adam: decay of the mean of the gradients")
@@ -101,6 +102,7 @@ class TrainingSettings:
         _check_integer("warmup", self.warmup, 0, 1_000_000_000)
         for name in ("average", "momentum", "beta1", "beta2"):
             _check_number(name, getattr(self, name), 0.0, 0.9999999)
+        _check_number("label_smoothing", self.label_smoothing, 0.0, 0.9)
         _check_number("epsilon", self.epsilon, 1e-30, 1.0)
         _check_choice("initialization", self.initialization, Initialization)
         _check_integer("seed", self.seed, 0, MAX_SEED)

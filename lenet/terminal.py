@@ -33,6 +33,7 @@ def header(description: Description, parameters: int, test_images: int) -> str:
     table = "partial" if network.table == "lecun" else "full"
     rule = f"{training.optimizer} {training.learning_rate:g} {training.schedule.replace('_', '-')}"
     average = f" · average {training.average:g}" if training.average else ""
+    smoothing = f" · labels smoothed by {training.label_smoothing:g}" if training.label_smoothing else ""
     moved = (
         f"shift {distortion.shift:g} px · zoom {distortion.zoom:.0%} · rotation {distortion.rotation:g} degrees"
         + (f" · shear {distortion.shear:g}" if distortion.shear else "")
@@ -44,7 +45,7 @@ def header(description: Description, parameters: int, test_images: int) -> str:
         [
             f"data      {description.dataset} · {description.train_images:,} training{held_out} · {test_images:,} test",
             f"network   LeNet-5 · {parameters:,} parameters · {network.activation}, {network.pool} pooling, {table} C3",
-            f"recipe    {rule} · batch {training.batch_size}{average} · seed {training.seed}",
+            f"recipe    {rule} · batch {training.batch_size}{average}{smoothing} · seed {training.seed}",
             f"distorted {moved}",
             f"device    {description.device} · {description.executor}",
         ]

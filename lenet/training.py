@@ -67,6 +67,7 @@ def plan_epoch(settings: Settings, epoch: int, count: int, height: int, width: i
             total=training.epochs * steps,
         ),
         batch_size=training.batch_size,
+        smoothing=training.label_smoothing,
     )
 
 

@@ -41,9 +41,10 @@ class Distortion:
 
 @dataclass(frozen=True)
 class Classes:
-    """Rows of ``count`` logits."""
+    """Rows of ``count`` logits, and how much labels are smoothed."""
 
     count: int
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -238,10 +239,12 @@ def _table() -> Iterator[Case]:
     for batch in BATCHES:
         for fill in ("normal", "large"):
             yield Case("softmax_cross_entropy", batch, Classes(10), fill=fill)
+            yield Case("softmax_cross_entropy", batch, Classes(10, smoothing=0.1), fill=fill, name="smoothed")
         for fill in ("normal", "ties"):
             yield Case("argmax", batch, Classes(10), fill=fill)
     for classes in (1, 2, 47):
         yield Case("softmax_cross_entropy", 5, Classes(classes), name=f"k{classes}")
+        yield Case("softmax_cross_entropy", 5, Classes(classes, smoothing=0.3), name=f"k{classes}-smoothed")
         yield Case("softmax_cross_entropy", 5, Classes(classes), fill="equal", name=f"k{classes}")
         yield Case("argmax", 5, Classes(classes), fill="ties", name=f"k{classes}")
         yield Case("argmax", 5, Classes(classes), fill="negative", name=f"k{classes}")
@@ -380,6 +383,7 @@ def build(case: Case) -> Problem:
             labels = random.integers(0, spec.count, batch).astype(np.int32)
             labels[0] = 0
             return Problem(
+                constants={"smoothing": spec.smoothing},
                 inputs={"logits": logits, "labels": labels},
                 outputs={"losses": ((batch,), None), "dlogits": (logits.shape, None)},
                 scale={"losses": "each", "dlogits": 1 / batch},

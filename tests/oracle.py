@@ -155,16 +155,19 @@ def activation_backward(kind: str, dy: Floats, x: Floats) -> Floats:
     return dy * _each(_DERIVATIVES[kind], x)
 
 
-def softmax_cross_entropy(logits: Floats, labels: Integers) -> tuple[Floats, Floats]:
-    """Return -log p[label] of each image (N,), and the gradient of their mean with respect to the logits (N, K)."""
+def softmax_cross_entropy(logits: Floats, labels: Integers, smoothing: float = 0.0) -> tuple[Floats, Floats]:
+    """Return -sum target log p of each image (N,), and the gradient of their mean with respect to the logits (N, K)."""
     losses, dlogits = np.zeros(len(logits)), np.zeros(logits.shape)
     for n, label in enumerate(labels):
         row = [float(value) for value in logits[n]]
+        target = [smoothing / len(row) + (1 - smoothing if k == label else 0) for k in range(len(row))]
         top = max(row)
         total = math.fsum(math.exp(value - top) for value in row)
-        losses[n] = math.log(total) - (row[label] - top)
+        losses[n] = math.fsum(
+            share * (math.log(total) - (value - top)) for share, value in zip(target, row, strict=True) if share
+        )
         for k, value in enumerate(row):
-            dlogits[n, k] = (math.exp(value - top) / total - (k == label)) / len(logits)
+            dlogits[n, k] = (math.exp(value - top) / total - target[k]) / len(logits)
     return losses, dlogits
 
 

@@ -119,7 +119,7 @@ class Case:
                 self.rule, "cosine", peak=0.02, warmup=0, average=0.9, first=first, count=steps, total=2 * steps
             )
             order = random.permutation(self.images + 2)[: self.images].astype(np.int32)
-            yield EpochPlan(order, moved if self.distorted else None, hyper, self.batch)
+            yield EpochPlan(order, moved if self.distorted else None, hyper, self.batch, smoothing=0.1)
 
     def run(self, executor: Executor) -> tuple[list[float], State, tuple[NDArray[Any], NDArray[np.int32]]]:
         """Train two epochs and evaluate; return the costs, the state, the losses and answers."""

@@ -80,7 +80,8 @@ def problem() -> tuple[NDArray[np.uint8], NDArray[np.int32], EpochPlan, State]:
     labels = random.integers(0, CLASSES, IMAGES).astype(np.int32)
     transforms = np.eye(2, 3) + random.uniform(-0.2, 0.2, (IMAGES, 2, 3))
     hyper = hyper_table(RULE, "cosine", peak=0.02, warmup=0, average=AVERAGE, first=0, count=5, total=10)
-    plan = EpochPlan(random.permutation(IMAGES).astype(np.int32), transforms.astype(np.float32), hyper, BATCH)
+    order = random.permutation(IMAGES).astype(np.int32)
+    plan = EpochPlan(order, transforms.astype(np.float32), hyper, BATCH, smoothing=0.1)
     parameters = random.uniform(-0.5, 0.5, SIZE).astype(np.float32)
     average = random.uniform(-0.5, 0.5, SIZE).astype(np.float32)
     return images, labels, plan, State(parameters, np.zeros((2, SIZE), np.float32), average)
@@ -154,7 +155,7 @@ def trained_by_the_oracle(variant: Variant, steps: int) -> tuple[float, State]:
         index = plan.order[batch]
         x = oracle.distort(images, index, plan.transforms[batch].astype(np.float64))
         values = forward(variant, named(w), x)
-        loss, dlogits = oracle.softmax_cross_entropy(values["logits"], labels[index])
+        loss, dlogits = oracle.softmax_cross_entropy(values["logits"], labels[index], plan.smoothing)
         losses += loss.tolist()
         gradient = backward(variant, named(w), values, dlogits)
         rate, decay = float(plan.hyper[step, 0]), min(AVERAGE, (2 + step) / (11 + step))
@@ -250,7 +251,7 @@ def test_two_epochs_are_one_longer_one(backend: Backend, build: Build) -> None:
     assert plan.transforms is not None
     for half in (slice(0, 2), slice(2, 4)):
         part = slice(half.start * BATCH, half.stop * BATCH)
-        first_or_second = EpochPlan(plan.order[part], plan.transforms[part], plan.hyper[half], BATCH)
+        first_or_second = EpochPlan(plan.order[part], plan.transforms[part], plan.hyper[half], BATCH, plan.smoothing)
         executor.train_epoch(samples, first_or_second)
     assert same_bits(executor.read(), whole)
 

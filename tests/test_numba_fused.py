@@ -109,7 +109,7 @@ def epoch(case: Case, count: int, batch_size: int, images: int | None = None, ra
     steps = -(-count // batch_size)
     hyper = hyper_table(case.rule, "constant", peak=rate, warmup=2, average=0.9, first=0, count=steps, total=steps)
     transforms = (np.eye(2, 3) + moves).astype(np.float32) if case.distorted else None
-    return EpochPlan(order.astype(np.int32), transforms, hyper, batch_size)
+    return EpochPlan(order.astype(np.int32), transforms, hyper, batch_size, smoothing=0.1)
 
 
 def start(case: Case) -> State:
@@ -138,7 +138,7 @@ def trained(executor: Executor, case: Case, plan: EpochPlan, images: int) -> tup
     for step in range(plan.steps):
         part = slice(step * plan.batch_size, (step + 1) * plan.batch_size)
         moved = None if plan.transforms is None else plan.transforms[part]
-        one = EpochPlan(plan.order[part], moved, plan.hyper[step : step + 1], plan.batch_size)
+        one = EpochPlan(plan.order[part], moved, plan.hyper[step : step + 1], plan.batch_size, plan.smoothing)
         losses.append(executor.train_epoch(samples, one))
     return losses, executor.read()
 

@@ -134,11 +134,14 @@ class Backend(ABC):
         """dx = dy f'(x), with the derivative taken from the output ``y``; ``dx`` may be ``dy``."""
 
     @abstractmethod
-    def softmax_cross_entropy(self, logits: Array, labels: Array, losses: Array, dlogits: Array) -> None:
+    def softmax_cross_entropy(
+        self, logits: Array, labels: Array, losses: Array, dlogits: Array, smoothing: float = 0.0
+    ) -> None:
         """Softmax and cross-entropy in one, with the maximum subtracted first: nothing overflows.
 
-        losses[n] = log sum_k exp(logits[n,k]) - logits[n,labels[n]];  dlogits = (softmax - one-hot) / N, the gradient
-        of the mean loss. ``logits``, ``dlogits`` (N, K), ``labels`` (N,) int32, ``losses`` (N,).
+        losses[n] = -sum_k target[n,k] log softmax(logits[n])[k];  dlogits = (softmax - target) / N, the gradient of the
+        mean loss. A target is 1 - smoothing for the label, and smoothing / K for every class besides (Szegedy et al.
+        2016, section 7). ``logits``, ``dlogits`` (N, K), ``labels`` (N,) int32, ``losses`` (N,).
         """
 
     @abstractmethod

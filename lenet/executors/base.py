@@ -40,12 +40,14 @@ class EpochPlan:
     transforms : (M, 2, 3) float32, the distortion of each, in the same order; None for none
     hyper : (steps, 4), see `lenet.optimizers.hyper_table`
     batch_size : images a step
+    smoothing : of the labels, see `lenet.backends.Backend.softmax_cross_entropy`
     """
 
     order: NDArray[np.int32]
     transforms: NDArray[np.float32] | None
     hyper: NDArray[np.float64]
     batch_size: int
+    smoothing: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -58,6 +58,7 @@ def _outcomes(executor: Executor, distorted: bool) -> list[list[NDArray[Any]]]:
         transforms=transforms.astype(np.float32) if distorted else None,
         hyper=np.array([[0.01, 0.1, 0.001, 0.2], [0.01, 0.19, 0.002, 0.3]]),
         batch_size=16,
+        smoothing=0.1,
     )
     weights = initialize(network, "glorot", 0).astype(np.float32)
     outcomes = []

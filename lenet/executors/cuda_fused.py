@@ -34,6 +34,7 @@ class _Epoch:
     losses : (M,)
     progress : (2,) int32, how many steps are done, and M
     records : (batch_size, ...), what `train` leaves for `update`
+    smoothing : of the labels
     recording : the first `STEPS` steps that are not done
     """
 
@@ -44,6 +45,7 @@ class _Epoch:
     losses: Array
     progress: Array
     records: Array
+    smoothing: float
     recording: Recording
 
     def serves(self, samples: Samples, plan: EpochPlan) -> bool:
@@ -53,6 +55,7 @@ class _Epoch:
             and len(self.order) == len(plan.order)
             and len(self.records) == min(plan.batch_size, len(plan.order))
             and (self.transforms is None) == (plan.transforms is None)
+            and self.smoothing == plan.smoothing
         )
 
 
@@ -128,7 +131,7 @@ class CudaFusedExecutor(Executor):
                 place = (progress, np.int32(step), np.int32(batch_size))
                 train.launch(
                     "train", batch_size, THREADS, samples.images, samples.labels, order, transforms, *place,
-                    self._parameters, losses, records, shared=self._plan.shared,
+                    self._parameters, np.float32(plan.smoothing), losses, records, shared=self._plan.shared,
                 )  # fmt: skip
                 update.launch(
                     "update", self._plan.update_blocks, UPDATE_THREADS, records, *place, hyper, self._parameters,
@@ -138,7 +141,8 @@ class CudaFusedExecutor(Executor):
 
         progress.fill(0)
         launch()  # on no images: compiles the kernels, which cannot be recorded
-        return _Epoch(samples, order, transforms, hyper, losses, progress, records, Recording(self._stream, launch))
+        recording = Recording(self._stream, launch)
+        return _Epoch(samples, order, transforms, hyper, losses, progress, records, plan.smoothing, recording)
 
     def evaluate(self, samples: Samples) -> tuple[NDArray[Any], NDArray[np.int32]]:
         losses = self.backend.empty((len(samples),))

@@ -84,7 +84,7 @@ class GraphExecutor(EagerExecutor):
         recorded = stretch.epoch
         return (
             recorded.images is epoch.images
-            and recorded.batch_size == epoch.batch_size
+            and (recorded.batch_size, recorded.smoothing) == (epoch.batch_size, epoch.smoothing)
             and (recorded.transforms is None) == (epoch.transforms is None)
             and stretch.space is self._workspaces[True]
         )
@@ -100,6 +100,7 @@ class GraphExecutor(EagerExecutor):
             hyper=empty((STEPS, epoch.hyper.shape[1])),
             losses=empty((count,)),
             batch_size=epoch.batch_size,
+            smoothing=epoch.smoothing,
         )
 
         def launch() -> None:

@@ -55,6 +55,7 @@ class Epoch:
     hyper : (steps, 4)
     losses : (M,), which the steps write
     batch_size : images a step
+    smoothing : of the labels
     """
 
     images: Array
@@ -64,6 +65,7 @@ class Epoch:
     hyper: Array
     losses: Array
     batch_size: int
+    smoothing: float
 
 
 class EagerExecutor(Executor):
@@ -108,6 +110,7 @@ class EagerExecutor(Executor):
             hyper=backend.to_device(plan.hyper.astype(backend.dtype)),
             losses=backend.empty((len(order),)),
             batch_size=plan.batch_size,
+            smoothing=plan.smoothing,
         )
         step, told, told_at = 0, 0, time.monotonic()
         while step < plan.steps:
@@ -130,7 +133,8 @@ class EagerExecutor(Executor):
         backend, space = self.backend, self._workspace(batch.stop - batch.start, training=True)
         backend.distort(epoch.images, epoch.index[batch], moved, out=space.x)
         activations = self._forward(self._p, space)
-        backend.softmax_cross_entropy(activations[-1], epoch.labels[batch], epoch.losses[batch], space.dlogits)
+        answers = activations[-1], epoch.labels[batch], epoch.losses[batch]
+        backend.softmax_cross_entropy(*answers, space.dlogits, epoch.smoothing)
         self._backward(activations, space)
         assert self.rule is not None, "an executor without a rule does not train"
         hyper = epoch.hyper[step]

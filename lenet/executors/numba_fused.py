@@ -83,6 +83,7 @@ class FusedExecutor(Executor):
         if len(self._records) < tiles * frozen.record:
             self._records = _aligned(tiles * frozen.record)
         hyper = plan.hyper.astype(np.float32).reshape(-1)
+        smoothing = np.float32(plan.smoothing)
         losses = np.zeros(len(plan.order), np.float32)
         control = _aligned(CONTROL, np.int64)
         control[CREW] = self._threads
@@ -91,8 +92,8 @@ class FusedExecutor(Executor):
         def work(own: tuple[Any, ...], order: NDArray[np.int32] = plan.order) -> None:
             fused.train(
                 frozen, control, *self._tables, samples.images.reshape(-1), samples.labels, order,
-                transforms, hyper, plan.batch_size, losses, self._parameters, self._gradients, self._moments,
-                self._average, self._records, *own,
+                transforms, hyper, plan.batch_size, smoothing, losses, self._parameters, self._gradients,
+                self._moments, self._average, self._records, *own,
             )  # fmt: skip
 
         told = 0

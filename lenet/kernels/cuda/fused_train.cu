@@ -101,14 +101,19 @@ __device__ void unsquash(const float* parts, const float* y, float* delta)
 }
 
 // The loss, and the logits turned into their gradient, by the first warp.
-__device__ inline void loss_and_deltas(float* logits, int label, int count, float* loss)
+__device__ inline void loss_and_deltas(float* logits, int label, float smoothing, int count, float* loss)
 {
     if (threadIdx.x >= 32) return;
     const float2 parts = softmax_parts(logits);
-    if (threadIdx.x == 0) *loss = logf(parts.y) - (logits[label] - parts.x);
+    if (threadIdx.x == 0) {
+        float mean = 0.0f;
+        for (int k = 0; k < CLASSES; ++k) mean += logits[k] / CLASSES;
+        *loss = logf(parts.y) - (logits[label] - parts.x) + smoothing * (logits[label] - mean);
+    }
     __syncwarp();
     for (int k = threadIdx.x; k < CLASSES; k += 32) {
-        logits[k] = (expf(logits[k] - parts.x) / parts.y - (k == label ? 1.0f : 0.0f)) * (1.0f / count);
+        const float target = (k == label ? 1.0f - smoothing : 0.0f) + smoothing / CLASSES;
+        logits[k] = (expf(logits[k] - parts.x) / parts.y - target) * (1.0f / count);
     }
 }
 
@@ -122,7 +127,7 @@ __device__ void keep(const float* from, float* to)
 extern "C" __global__ void __launch_bounds__(THREADS, 1) train(
     const unsigned char* __restrict__ images, const int* __restrict__ labels, const int* __restrict__ order,
     const float* __restrict__ transforms, const int* __restrict__ progress, int step, int batch_size,
-    const float* __restrict__ parameters, float* losses, Record* records)
+    const float* __restrict__ parameters, float smoothing, float* losses, Record* records)
 {
     extern __shared__ float4 shared[];
     Image& image = *reinterpret_cast<Image*>(shared);
@@ -140,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) train(
     __syncthreads();
     forward(image, parameters);
 
-    loss_and_deltas(image.logits, label, count, losses + place);
+    loss_and_deltas(image.logits, label, smoothing, count, losses + place);
     __syncthreads();
     dense_backward<Output, OUTPUT_PARTS>(parameters, image.logits, image.scratch);
     __syncthreads();

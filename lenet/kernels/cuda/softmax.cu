@@ -2,7 +2,7 @@
 
 extern "C" __global__ void cross_entropy(
     const float* __restrict__ logits, const int* __restrict__ labels, float* __restrict__ losses,
-    float* __restrict__ dlogits, int count, int classes)
+    float* __restrict__ dlogits, float smoothing, int count, int classes)
 {
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= count) return;
@@ -10,14 +10,17 @@ extern "C" __global__ void cross_entropy(
     dlogits += n * classes;
     float largest = logits[0];
     for (int k = 1; k < classes; ++k) largest = larger(logits[k], largest);
-    float total = 0.0f;
+    float total = 0.0f, mean = 0.0f;
     for (int k = 0; k < classes; ++k) {
         dlogits[k] = expf(logits[k] - largest);
         total += dlogits[k];
+        mean += logits[k] / classes;
     }
-    losses[n] = logf(total) - (logits[labels[n]] - largest);
+    const float labeled = logits[labels[n]];
+    losses[n] = logf(total) - (labeled - largest) + smoothing * (labeled - mean);
     for (int k = 0; k < classes; ++k) {
-        dlogits[k] = (dlogits[k] / total - (k == labels[n] ? 1.0f : 0.0f)) / count;
+        const float target = (k == labels[n] ? 1.0f - smoothing : 0.0f) + smoothing / classes;
+        dlogits[k] = (dlogits[k] / total - target) / count;
     }
 }
 

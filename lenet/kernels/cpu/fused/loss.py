@@ -13,26 +13,29 @@ from lenet.kernels.cpu.simd import FIRST, LANES, Emitter, Pointer, Value, micro_
 
 @micro_kernel(types.void)
 def softmax(v: Emitter, stage: DenseStage, scratch: Pointer, largest_at: Value, record: Pointer) -> None:
-    """Write the softmax of the logits as deltas; leave their maximum and the sum of the exponentials in the scratch."""
+    """Write the softmax of the logits as deltas; leave their maximum, sum of exponentials and mean in the scratch."""
     logits = v.load_all(*v.moved(scratch, FIRST, stage.y), stage.outputs)
-    largest = logits[0]
+    each = v.constant(1 / stage.outputs)
+    largest, mean = logits[0], v.mul(logits[0], each)
     for logit in logits[1:]:
-        largest = v.maximum(largest, logit)
+        largest, mean = v.maximum(largest, logit), v.fma(logit, each, mean)
     powers = [v.exp(v.sub(logit, largest)) for logit in logits]
     total = powers[0]
     for power in powers[1:]:
         total = v.add(total, power)
-    v.store_all([largest, total], scratch, largest_at)
+    v.store_all([largest, total, mean], scratch, largest_at)
     v.store_all([v.div(power, total) for power in powers], *v.moved(record, FIRST, stage.delta))
 
 
 @micro_kernel(types.void)
-def scale_deltas(v: Emitter, stage: DenseStage, record: Pointer, factors: Pointer, at: Value) -> None:
-    """Multiply the deltas of each image by its factor."""
-    factor = v.load(factors, at)
+def finish_deltas(
+    v: Emitter, stage: DenseStage, smoothing: Value, record: Pointer, factors: Pointer, at: Value
+) -> None:
+    """Subtract what smoothing has given to every class, and multiply the deltas of each image by its factor."""
+    factor, each = v.load(factors, at), v.mul(v.splat(smoothing), v.constant(1 / stage.outputs))
     for k in range(stage.outputs):
         place = v.moved(record, FIRST, stage.delta + k * LANES)
-        v.store(v.mul(v.load(*place), factor), *place)
+        v.store(v.mul(v.sub(v.load(*place), each), factor), *place)
 
 
 @helper
@@ -43,6 +46,7 @@ def loss_and_deltas(
     order: NDArray[np.int32],
     labels: NDArray[np.int32],
     losses: Floats,
+    smoothing: np.float32,
     start: int,
     count: int,
     batch: int,
@@ -51,11 +55,13 @@ def loss_and_deltas(
     stage, largest = plan.output, plan.spare
     softmax(stage, scratch, largest, record)
     for lane in range(LANES):
-        scratch[largest + 2 * LANES + lane] = np.float32(0)
+        scratch[largest + 3 * LANES + lane] = np.float32(0)
         if lane < count:
             label = labels[order[start + lane]]
-            logit = scratch[stage.y + label * LANES + lane] - scratch[largest + lane]
-            losses[start + lane] = np.float32(math.log(scratch[largest + LANES + lane])) - logit
-            record[stage.delta + label * LANES + lane] -= np.float32(1)
-            scratch[largest + 2 * LANES + lane] = np.float32(1) / np.float32(batch)
-    scale_deltas(stage, record, scratch, largest + 2 * LANES)
+            logit = scratch[stage.y + label * LANES + lane]
+            smoothed = smoothing * (logit - scratch[largest + 2 * LANES + lane])
+            total = np.float32(math.log(scratch[largest + LANES + lane]))
+            losses[start + lane] = total - (logit - scratch[largest + lane]) + smoothed
+            record[stage.delta + label * LANES + lane] -= np.float32(1) - smoothing
+            scratch[largest + 3 * LANES + lane] = np.float32(1) / np.float32(batch)
+    finish_deltas(stage, smoothing, record, scratch, largest + 3 * LANES)

@@ -140,6 +140,7 @@ def train(
     transforms: Floats,
     hyper: Floats,
     batch_size: int,
+    smoothing: np.float32,
     losses: Floats,
     parameters: Floats,
     gradients: Floats,
@@ -168,7 +169,7 @@ def train(
             record = records[tile * plan.record : (tile + 1) * plan.record]
             load_tile(plan, images, order, transforms, start, count, pairs, maps, places, scratch)
             forward_tile(plan, c1, c3, parameters, scratch)
-            loss_and_deltas(plan, scratch, record, order, labels, losses, start, count, batch)
+            loss_and_deltas(plan, scratch, record, order, labels, losses, smoothing, start, count, batch)
             backward_tile(plan, c1, c3, parameters, scratch, record)
         stays = meet(control, False)
         if stays and not stopped(control):
