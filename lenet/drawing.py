@@ -10,6 +10,7 @@ in another way gets wrong answers from a right network. `docs/drawing.md` has th
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ PEN, ERASER = 0.07, 0.14
 """Width of the pen and of the eraser, as shares of the canvas."""
 
 MAX_STROKES, MAX_POINTS = 200, 5000
-MAX_LENGTH = 250  # of all strokes together, in sides of the canvas: a minute of scribbling
+MAX_LENGTH = 100  # of all strokes together, in sides of the canvas; a digit has three
 OVERSAMPLING = 8  # strokes are drawn in pixels of 1/8, then averaged
 
 STRONG = 0.5  # ink that is certain,
@@ -120,7 +121,7 @@ def parse_strokes(value: object) -> tuple[Stroke, ...]:
     ------
     LenetError
         If it is anything else: another shape, another tool than pen and eraser, more than 200 strokes or 5000 points,
-        strokes that are longer than 250 sides of the canvas, a coordinate that is not a number from -1 to 2.
+        strokes that are longer than 100 sides of the canvas, a coordinate that is not a number from -1 to 2.
     """
     strokes = value.get("strokes") if isinstance(value, dict) else None
     if not isinstance(strokes, list):
@@ -173,11 +174,9 @@ def _trace(lines: Sequence[NDArray[np.float64]], side: int, width: float) -> Mas
 def _paint(strokes: Sequence[Stroke]) -> Mask:
     """Return the canvas as the one who draws sees it, (CANVAS, CANVAS)."""
     canvas = np.zeros((CANVAS, CANVAS), bool)
-    for stroke in strokes:
-        if stroke.erase:
-            canvas &= ~_trace([stroke.points * CANVAS], CANVAS, ERASER * CANVAS)
-        else:
-            canvas |= _trace([stroke.points * CANVAS], CANVAS, PEN * CANVAS)
+    for erase, group in groupby(strokes, lambda stroke: stroke.erase):
+        traced = _trace([stroke.points * CANVAS for stroke in group], CANVAS, (ERASER if erase else PEN) * CANVAS)
+        canvas = canvas & ~traced if erase else canvas | traced
     return canvas
 
 
@@ -185,10 +184,11 @@ def _cut(strokes: Sequence[Stroke]) -> list[NDArray[np.float64]]:
     """Return what the eraser and the edge of the canvas have left of the center lines of the pen, each (n, 2)."""
     gone = np.zeros((CANVAS, CANVAS), bool)
     lines = []
-    for stroke in reversed(strokes):
-        if stroke.erase:
-            gone |= _trace([stroke.points * CANVAS], CANVAS, ERASER * CANVAS)
-        else:
+    for erase, group in groupby(reversed(strokes), lambda stroke: stroke.erase):
+        if erase:
+            gone |= _trace([stroke.points * CANVAS for stroke in group], CANVAS, ERASER * CANVAS)
+            continue
+        for stroke in group:
             line = _densify(stroke.points)
             column, row = np.floor(line * CANVAS).astype(np.intp).T
             inside = (line >= 0) & (line < 1)
@@ -502,7 +502,7 @@ def _light_on_dark(gray: NDArray[np.float32]) -> bool:
 
 def _otsu(values: NDArray[np.float32]) -> float:
     """Return the threshold that tells two kinds of values apart best: Otsu 1979, the largest variance between them."""
-    counts, edges = np.histogram(values, bins=256)
+    counts, edges = np.histogram(values.astype(np.float64), bins=256)  # float32 has no bins between close values
     centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = counts.sum() - below

@@ -227,8 +227,8 @@ class Neighbor:
 
 def nearest(features: NDArray[Any], feature: NDArray[Any], count: int) -> list[Neighbor]:
     """Return the ``count`` rows of ``features`` (M, D) nearest to ``feature`` (D,), the nearest first."""
-    difference = features - feature
-    distances = np.sqrt(np.einsum("md,md->m", difference, difference))
+    parts = np.array_split(features, 1 + len(features) // 4096)  # the differences of all at once would be as large
+    distances = np.concatenate([np.linalg.norm(part - feature, axis=1) for part in parts])
     count = min(count, len(distances))
     candidates = np.argpartition(distances, count - 1)[:count]
     order = candidates[np.lexsort((candidates, distances[candidates]))]

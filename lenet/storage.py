@@ -7,6 +7,7 @@ do not match, and reads again.
 """
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -218,6 +219,17 @@ def _layer_table(network: Network) -> list[dict[str, Any]]:
 # reading ---------------------------------------------------------------------------------------------------------
 
 
+def _is_there(file: Path) -> bool:
+    """Whether there is such a file, or OSError where that cannot be told: there, `Path.exists` may just be False."""
+    try:
+        file.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+    return True
+
+
 def is_network(path: Path) -> bool:
     """Whether the folder holds a network, sound or not.
 
@@ -227,7 +239,7 @@ def is_network(path: Path) -> bool:
         When the folder cannot be looked into.
     """
     try:
-        return (path / _COMMIT / DESCRIPTION).exists() or (path / DESCRIPTION).exists()
+        return _is_there(path / _COMMIT / DESCRIPTION) or _is_there(path / DESCRIPTION)
     except OSError as error:
         raise LenetError(f"{path}: {error.strerror}") from error
 
@@ -288,7 +300,7 @@ def _load(path: Path, with_state: bool) -> Saved:
     history = _history(path, checksums)
     state = None
     if with_state:
-        if not any((folder / CHECKPOINT / "parameters.npy").exists() for folder in (path / _COMMIT, path)):
+        if not any(_is_there(folder / CHECKPOINT / "parameters.npy") for folder in (path / _COMMIT, path)):
             raise LenetError(f"{path / CHECKPOINT} is missing: this network answers, but its training cannot go on")
         rule, averaging = description.settings.training.rule(), description.settings.training.average > 0
         shapes = {"parameters": (network.size,), "moments": (rule.moments, network.size)}

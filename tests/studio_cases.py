@@ -17,7 +17,7 @@ from lenet.studio.model import Model
 from lenet.studio.security import Guard
 from lenet.studio.session import Session
 
-TRAINING, TEST = 3000, 400
+TRAINING, TEST = 3000, 600
 """Images of each sort that are left."""
 
 SEVEN = [{"tool": "pen", "points": [[0.3, 0.2], [0.5, 0.2], [0.7, 0.2], [0.6, 0.4], [0.5, 0.6], [0.42, 0.85]]}]

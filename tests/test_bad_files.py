@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from PIL import Image
 from test_datasets import make
 from test_storage import DESCRIPTION, forge_checksum, history, state
 
-from lenet import cli, settings, storage
+from lenet import cli, drawing, settings, storage
 from lenet.commands import bench
 from lenet.data import FILES, Dataset, load_dataset
 from lenet.drawing import read_image
@@ -34,7 +36,7 @@ from lenet.errors import LenetError
 from lenet.storage import Description, EpochRecord
 from lenet.studio.drawings import Collection
 
-LIMIT = 60  # seconds that a test may wait for a file
+LIMIT = 300  # seconds that a test may wait for a file, on a busy machine
 LONGEST = 1500  # characters of a message, paths of temporary folders included
 BITS = (0x01, 0x20)
 
@@ -76,15 +78,41 @@ def data(tmp_path: Path) -> Path:
     return make(tmp_path / "data", count=8)
 
 
+@dataclass
+class Tally:
+    """What one test has tried: how many files, how many of them were refused, and the longest time that one took."""
+
+    files: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+
+
+tallies: dict[str, Tally] = defaultdict(Tally)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told() -> Iterator[None]:
+    """With ``pytest -s``, print what docs/reliability.md repeats."""
+    yield
+    for name, tally in tallies.items():
+        sys.stdout.write(f"\n{name}: {tally.files:,} files, {tally.refused:,} refused, {tally.slowest:.3f} s at most")
+
+
 def refusal(read: Callable[[], object]) -> str:
     """Return the one line with which a file was refused; empty when it was read."""
+    tally = tallies[os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition("[")[0].partition(" ")[0]]
+    tally.files += 1
+    began = time.process_time()
     try:
         read()
     except LenetError as error:
         text = str(error)
         assert 0 < len(text) < LONGEST
         assert text.isprintable(), text
+        tally.refused += 1
         return text
+    finally:
+        tally.slowest = max(tally.slowest, time.process_time() - began)
     return ""
 
 
@@ -315,6 +343,19 @@ def test_no_code_in_a_file_is_run(network: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+# not to be looked into -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", [".", "checkpoint"])
+def test_a_folder_that_cannot_be_looked_into_is_not_an_empty_one(
+    folder: str, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", os.path.lexists)  # False without a word, as from Python 3.14 on
+    (net / folder).rename(net.with_name("kept"))
+    (net / folder).symlink_to("x" * 300)  # a name that no file can have, for who is root may look into everything
+    assert "too long" in refusal(lambda: read_network(net))
+
+
 # no files at all -----------------------------------------------------------------------------------------------------
 
 
@@ -509,15 +550,56 @@ def test_settings_cut_and_flipped(tmp_path: Path) -> None:
         refusal(lambda: settings.load(str(file)))
 
 
-def test_images_cut_and_flipped(tmp_path: Path) -> None:
+PACKED = [("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")]
+PICTURES = [(kind, {}) for kind in ("PNG", "GIF", "BMP", "JPEG", "TIFF", "PPM", "WEBP")] + PACKED
+
+
+@pytest.mark.parametrize(("kind", "options"), PICTURES, ids=["-".join([k, *o.values()]) for k, o in PICTURES])
+def test_images_cut_and_flipped(kind: str, options: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "digit"
-    digit = Image.fromarray(load_dataset().test_images[0])
-    for kind in ("PNG", "GIF", "BMP", "JPEG", "TIFF", "PPM", "WEBP"):
-        digit.save(file, kind)
-        whole = file.read_bytes()
-        for content in itertools.chain(flips(whole, min(len(whole), 40)), (whole[:n] for n in lengths(whole))):
-            file.write_bytes(content)
-            refusal(lambda: read_image(file))
+    Image.fromarray(load_dataset().test_images[0]).save(file, kind, **options)
+    whole = file.read_bytes()
+    for content in itertools.chain(flips(whole, min(len(whole), 40)), (whole[:n] for n in lengths(whole))):
+        file.write_bytes(content)
+        refusal(lambda: read_image(file))
+
+
+def test_the_library_that_unpacks_tiff_files_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "digit.tif"
+    Image.fromarray(load_dataset().test_images[0]).save(file, compression="tiff_lzw")
+    whole = bytearray(file.read_bytes())
+    whole[8:40] = bytes(32)  # of the pixels
+    file.write_bytes(whole)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["predict", "--backend", "numpy", str(file)])
+    out, errors = capfd.readouterr()
+    assert out == ""
+    assert errors.startswith(f"Error: {file} is a broken image")
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("spoiled", [np.nan, np.inf, -np.inf])
+def test_a_picture_of_numbers_that_are_not_finite_is_refused(spoiled: float, tmp_path: Path) -> None:
+    pixels = load_dataset().test_images[0].astype(np.float32)
+    pixels[14, 14] = spoiled
+    Image.fromarray(pixels).save(tmp_path / "digit.tif")
+    assert "not finite" in refusal(lambda: read_image(tmp_path / "digit.tif"))
+
+
+@pytest.mark.parametrize("paper", [0.0, -1.0, -3e38])
+@pytest.mark.parametrize("ink", [1e-44, 1e-5, 1.0, 3e38])
+def test_a_picture_of_any_finite_numbers_is_read(paper: float, ink: float, tmp_path: Path) -> None:
+    """Black is 0, and what is below it; white is the largest number. Nothing overflows, and nothing is warned of."""
+    digit = load_dataset().test_images[0] > 127
+    Image.fromarray(np.where(digit, np.float32(ink), np.float32(paper))).save(tmp_path / "digit.tif")
+    found, _ = read_image(tmp_path / "digit.tif")
+    np.testing.assert_array_equal(found > 0.5, digit)
+
+
+def test_two_shades_of_ink_that_hardly_differ() -> None:
+    """As in a picture that the fuzzer found."""
+    shades = np.array([0.3, np.nextafter(np.float32(0.3), np.float32(1))], np.float32)
+    assert shades[0] <= drawing._otsu(shades) <= shades[1]
 
 
 # bounded memory ------------------------------------------------------------------------------------------------------
@@ -548,6 +630,29 @@ def test_a_description_of_lists_takes_little_memory(net: Path) -> None:
     most = b"[" + b"[]," * ((storage._MAX_DESCRIPTION - 3) // 3) + b"[]]"
     (net / "network.json").write_bytes(most[: storage._MAX_DESCRIPTION])
     assert peak(lambda: refusal(lambda: read_network(net))) < 16 << 20
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from lenet.drawing import read_image
+def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+for path in map(Path, sys.argv[1:]):
+    before = most()
+    read_image(path)
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, ru_maxrss has other units")
+@pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "I;16"])
+def test_a_picture_takes_some_bytes_a_pixel(mode: str, tmp_path: Path) -> None:
+    """And as more than 89 million pixels are refused, no picture takes more than some two gigabytes."""
+    Image.new(mode, (100, 100)).save(tmp_path / "small.png")
+    Image.new(mode, (3000, 3000)).save(tmp_path / "large.png")
+    program = [sys.executable, "-c", GROWTH, tmp_path / "small.png", tmp_path / "large.png"]
+    found = subprocess.run(program, capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert int(found.stdout) < 25 * 3000**2
 
 
 def test_a_history_takes_a_line_for_every_epoch_there_may_be() -> None:
@@ -609,4 +714,8 @@ def test_a_sample_through_the_command_line(net: Path, data: Path, tmp_path: Path
     assert "not a regular file" in one_line(lenet("predict", tmp_path / "pipe"))
     assert "not a regular file" in one_line(lenet("train", "--settings", tmp_path / "pipe"), code=2)
     assert "not a regular file" in one_line(lenet("bench", "--compare", tmp_path / "pipe"))
+    Image.fromarray(load_dataset().test_images[0]).save(tmp_path / "digit.tif", compression="tiff_lzw")
+    packed = (tmp_path / "digit.tif").read_bytes()
+    (tmp_path / "digit.tif").write_bytes(packed[:8] + bytes(8) + packed[16:])
+    assert "broken image" in one_line(lenet("predict", tmp_path / "digit.tif"))
     assert not (tmp_path / "new").exists()

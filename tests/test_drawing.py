@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import struct
+import tracemalloc
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -23,11 +24,14 @@ from lenet.data import Dataset, load_dataset
 from lenet.drawing import (
     CANVAS,
     ERASER,
+    OVERSAMPLING,
     PEN,
     PROBLEMS,
+    STROKE,
     Prepared,
     Stroke,
     _components,
+    _trace,
     find_digits,
     parse_strokes,
     prepare,
@@ -144,6 +148,7 @@ def stroke(points: object, tool: object = "pen") -> dict[str, object]:
         stroke([[-1.01, 0]]),
         stroke([[0, 10**400]]),
         stroke([[0, 0]] * 5001),
+        stroke([[0, 0], [1, 0]] * 51),
         {"strokes": stroke([[0, 0]])["strokes"] * 201},  # type: ignore[operator]
     ],
 )
@@ -204,6 +209,29 @@ def test_ink_outside_the_canvas_is_not_seen() -> None:
     assert box is not None
     assert box[2] == 1
     assert prepare([pen((1.2, 0), (1.9, 1))]).problem == "blank"
+
+
+@pytest.mark.parametrize(
+    ("side", "width"), [(28, 1.0), (40, 10.0), (160, STROKE * OVERSAMPLING), (280, ERASER * CANVAS)]
+)
+def test_a_round_pen_leaves_what_is_near_its_line(side: int, width: float) -> None:
+    for x, y in ((side / 2, side / 2), (0.5, side - 0.5), (-width / 3, side / 3)):
+        rows, columns = np.indices((side, side))
+        near = (rows - np.floor(y)) ** 2 + (columns - np.floor(x)) ** 2 <= width**2 / 4
+        assert np.array_equal(_trace([np.array([[x, y]])], side, width), near)
+    dots = np.random.default_rng(5).uniform(0, side, (9, 1, 2))
+    assert np.array_equal(_trace(dots, side, width), sum(_trace([dot], side, width) for dot in dots) > 0)
+
+
+def test_the_costliest_drawing_takes_little_memory() -> None:
+    """Draw to and fro as long as one may; an eraser that is stamped on every pixel takes a gigabyte."""
+    line = [[0.002 + 0.996 * (k % 2), 0.02 * k] for k in range(50)]
+    drawn = [{"tool": tool, "points": line} for tool in ("pen", "eraser")]
+    tracemalloc.start()
+    prepare(parse_strokes({"strokes": drawn}))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_shrinking_keeps_the_canvas_as_it_is() -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
@@ -106,6 +107,9 @@ def test_where_no_cache_can_be_written_kernels_are_compiled_in_memory(tmp_path: 
 
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
 def test_the_locale_c(locale: dict[str, str], data: Path, tmp_path: Path) -> None:
+    numpy = subprocess.run([sys.executable, "-c", "import numpy"], env={**os.environ, **locale}, capture_output=True)
+    if b"UnicodeEncodeError" in numpy.stderr:  # some versions of Python 3.12 and 3.13, in a folder with such a name
+        pytest.skip("this Python, where it is installed, cannot import NumPy in this locale")
     folder = shutil.copytree(data, tmp_path / "données 数 字")
     done = run(*train(tmp_path / "résau x", folder), **locale)
     assert done.returncode == 0, done.stderr
@@ -135,8 +139,9 @@ def test_columns(columns: str, data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_terminal_of_40_columns(data: Path, tmp_path: Path) -> None:
+def test_a_terminal_of_40_columns(tmp_path: Path) -> None:
     """Nothing that is drawn and drawn again is wider than the terminal: a bar that wraps would fill it."""
+    data = make_data(tmp_path / "data", images=4000)  # enough to see the bar move
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 40, 0, 0))
     command = [sys.executable, "-m", "lenet", *map(str, train(tmp_path / "net", data))]
@@ -152,8 +157,12 @@ def test_a_terminal_of_40_columns(data: Path, tmp_path: Path) -> None:
             pass
         assert process.wait(LIMIT) == 0, shown
     os.close(ours)
-    assert b"saved" in shown
-    assert b"Traceback" not in shown
+    text = shown.decode()
+    assert "saved" in text
+    assert "Traceback" not in text
+    redrawn = [part.rpartition("\n")[2] for part in text.split("\r\x1b[2K")[:-1]]  # each in the place of the one before
+    assert any("cost" in line for line in redrawn)
+    assert max(len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line)) for line in redrawn) <= 40
 
 
 def test_output_that_is_closed(data: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def epoch(case: Case, count: int, batch_size: int, images: int | None = None, ra
     steps = -(-count // batch_size)
     hyper = hyper_table(case.rule, "constant", peak=rate, warmup=2, average=0.9, first=0, count=steps, total=steps)
     transforms = (np.eye(2, 3) + moves).astype(np.float32) if case.distorted else None
-    return EpochPlan(order.astype(np.int32), transforms, hyper, batch_size, smoothing=0.1)
+    return EpochPlan(order.astype(np.int32), transforms, hyper, batch_size)
 
 
 def start(case: Case) -> State:
@@ -174,7 +174,8 @@ def test_gradients_equal_float64(name: str) -> None:
     network, gradients = case.network(), []
     plan = epoch(case, 33, 33, rate=2.0**60)
     for executor in (fused_executor(case), definition(case)):
-        _, state = trained(executor, case, replace(plan, hyper=np.array([[2.0**60, 0.1, 0.001, 0.9]])), 33)
+        one = replace(plan, hyper=np.array([[2.0**60, 0.1, 0.001, 0.9]]), smoothing=0.1)
+        _, state = trained(executor, case, one, 33)
         gradients.append(state.moments[0] if case.rule.moments else state.parameters * -(2.0**-60))
     assert_near(network, *gradients, tolerance=1e-5)
 
@@ -193,7 +194,7 @@ def test_steps_equal_float64(name: str) -> None:
 @pytest.mark.parametrize("batch_size", [1, 15, 16, 17, 64, 100])
 def test_every_batch_size_and_a_smaller_last_batch(batch_size: int) -> None:
     count = 2 * batch_size + (batch_size + 1) // 2
-    plan = epoch(SMALL, count, batch_size)
+    plan = replace(epoch(SMALL, count, batch_size), smoothing=0.1)
     states = []
     for executor in (fused_executor(SMALL), definition(SMALL)):
         executor.write(start(SMALL))

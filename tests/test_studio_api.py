@@ -326,7 +326,7 @@ def test_test_images_by_filter(studio: FlaskClient) -> None:
     assert low["total"] == np.count_nonzero(model().gallery.get().confidences < 0.9) > 0
     assert get(studio, "/api/tests?label=&wrong=0&below=")["total"] == TEST
     assert get(studio, "/api/tests?count=0") == {"total": TEST, "items": []}
-    assert get(studio, "/api/tests?offset=400")["items"] == []
+    assert get(studio, "/api/tests?offset=600")["items"] == []
 
 
 @pytest.mark.parametrize(

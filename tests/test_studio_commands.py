@@ -93,6 +93,13 @@ def test_the_studio_is_served_until_ctrl_c(tmp_path: Path, command: str) -> None
     assert (tmp_path / "drawings" / "drawings.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_studio_ends_as_with_ctrl_c(tmp_path: Path, name: str) -> None:
+    with running("selftest", cwd=tmp_path) as studio:
+        assert studio.ask("GET", "/")[0] == 200
+        assert studio.end(getattr(signal, name)) == (0, "", "")
+
+
 def test_with_debug_requests_are_printed(tmp_path: Path) -> None:
     with running("selftest", "--debug", cwd=tmp_path) as studio:
         studio.ask("GET", "/api/network")

@@ -101,6 +101,15 @@ def test_what_cannot_be_kept(tmp_path: Path, body: Any) -> None:
     assert not (tmp_path / "drawings").exists()
 
 
+def test_what_a_stroke_holds_besides_is_not_kept(tmp_path: Path) -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    strokes = [stroke | {"color": "x" * 1000, "deep": deep} for stroke in SEVEN]
+    post(client(session(tmp_path)), "/api/drawings", {"strokes": strokes, "label": 7}, 201)
+    assert json.loads((tmp_path / "drawings" / RECORD).read_text())["strokes"] == SEVEN
+
+
 def test_at_most_200_are_shown(tmp_path: Path) -> None:
     drawings = collection(tmp_path / "drawings")
     names = fill(drawings, [3] * 205)

@@ -152,7 +152,7 @@ def test_others_know_this_machine_by_numbers_or_by_its_own_name(
     monkeypatch.setattr(socket, "gethostname", lambda: "Desk")
     for host in ("10.0.0.7", "[fe80::1]", "desk", "desk.local", "localhost"):
         assert post_with_cookie(studio, token, "/api/think", {"test": 0}, Host=host).status_code == 200, host
-    for host in ("evil.example", "desk.evil.example"):
+    for host in ("evil.example", "desk.evil.example", "10.0.0.7:99999", "10.0.0.7:x"):
         one_line(post_with_cookie(studio, token, "/api/think", {"test": 0}, Host=host), 403)
 
 

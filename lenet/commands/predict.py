@@ -1,6 +1,8 @@
 """`lenet predict`."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,8 @@ def predict(
     answers: list[tuple[str, list[dict[str, Any]]]] = []
     for file in images:
         try:
-            ink, zoom = read_image(file)
+            with _muted_libraries():
+                ink, zoom = read_image(file)
         except LenetError as error:
             click.echo(f"Error: {in_one_line(str(error))}", err=True)
             continue
@@ -59,6 +62,23 @@ def predict(
         for name, digits in answers:
             click.echo(f"{name}  {'   '.join(map(_digit_text, digits)) or 'blank: no ink to be seen'}")
     return 0 if len(answers) == len(images) else 1
+
+
+@contextmanager
+def _muted_libraries() -> Iterator[None]:
+    """Keep libraries in C from printing on stderr: of a broken file, libtiff does, before our one line about it."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _read_digits(executor: "Executor", ink: "NDArray[np.float32]", zoom: float) -> list[dict[str, Any]]:

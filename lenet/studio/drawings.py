@@ -37,14 +37,12 @@ class Drawing:
     Attributes
     ----------
     image : (H, W), as it was prepared when it was drawn
-    strokes : as they came from the page
     held_out : whether no training may see it
     """
 
     id: str
     label: int
     image: NDArray[np.uint8]
-    strokes: Any
     held_out: bool
 
 
@@ -107,7 +105,7 @@ class Collection:
 
     # changes ---------------------------------------------------------------------------------------------------------
 
-    def add(self, label: int, image: NDArray[np.uint8], strokes: Any, **remarks: Any) -> Drawing:
+    def add(self, label: int, image: NDArray[np.uint8], **remarks: Any) -> Drawing:
         """Keep a drawing; ``remarks`` go into the record with it.
 
         Raises
@@ -119,7 +117,7 @@ class Collection:
             self._catch_up()
             number = self._seen[label] + 1
             held_out = number >= HELD_OUT_FIRST and (number - HELD_OUT_FIRST) % HELD_OUT_EVERY == 0
-            drawing = Drawing(secrets.token_hex(8), label, image, strokes, held_out)
+            drawing = Drawing(secrets.token_hex(8), label, image, held_out)
             saved = {"saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
             self._append(asdict(drawing) | {"image": wire.pixels(image)} | saved | remarks)
             return drawing
@@ -210,7 +208,7 @@ class Collection:
             return
         self._seen[label] += 1
         name = str(entry.get("id"))
-        self._drawings[name] = Drawing(name, label, image, entry.get("strokes"), held_out)
+        self._drawings[name] = Drawing(name, label, image, held_out)
 
     def _write_data_set(self) -> None:
         """Make the IDX files of what there is.

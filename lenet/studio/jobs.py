@@ -15,6 +15,7 @@ from lenet.executors import Executor, choose
 from lenet.executors.check import self_check
 from lenet.lenet5 import lenet5
 from lenet.settings import Settings
+from lenet.storage import is_network
 from lenet.studio.wire import Refusal
 
 LAST_SECONDS = 5.0  # that a job has to put its things away when the studio ends
@@ -42,15 +43,16 @@ class Workshop:
         Refusal
             409, when another one is running.
         """
+        if self._thread is not None:
+            self._thread.join(A_MOMENT)
         with self._lock:
-            if self._thread is not None:
-                self._thread.join(A_MOMENT)
             if self.busy:
                 raise Refusal(409, "a training is running; stop it, or wait for its end")
             self._stopping.clear()
             begin()
-            self._thread = threading.Thread(target=self._run, args=(job, failed), daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(job, failed), daemon=True)
+            thread.start()
+            self._thread = thread  # started already: others may be about to join it
 
     @property
     def busy(self) -> bool:
@@ -110,7 +112,10 @@ def new_folder(name: str) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nothing was written to."""
-    with suppress(OSError):
-        folder.rmdir()
+def remove_unless_saved(folder: Path, *others: str) -> None:
+    """Remove a new folder that no network was saved in, with the ``others`` of its files."""
+    with suppress(OSError, LenetError):
+        if not is_network(folder):
+            for name in others:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()

@@ -1,27 +1,79 @@
 """Serving: a port, a thread a request, the browser."""
 
+import io
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, get_interface_ip, make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, get_interface_ip
 
 from lenet.errors import LenetError
 from lenet.studio.security import Guard
+from lenet.studio.wire import MAX_BODY
 
 PATIENCE = 60  # seconds after which a connection that says nothing is closed
+MAX_CONNECTIONS = 128
+MAX_PENDING = 1024  # connections not taken yet; one that finds no room tries again after seconds
+
+
+class _Server(ThreadedWSGIServer):
+    """A thread a connection; for one too many, the oldest that has not said yet what it wants has to go."""
+
+    def __init__(self, host: str, port: int, app: Flask, handler: type[WSGIRequestHandler], fd: int) -> None:
+        super().__init__(host, port, app, handler, fd=fd)
+        self._asked: dict[socket.socket, bool] = {}  # for each connection, whether its request is there; oldest first
+        self._counting = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._counting:
+            if len(self._asked) >= MAX_CONNECTIONS:
+                silent = (connection for connection, asked in self._asked.items() if not asked)
+                oldest = next(silent, next(iter(self._asked)))
+                del self._asked[oldest]
+                with suppress(OSError):  # it is just going
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._asked[request] = False
+        super().process_request(request, client_address)
+
+    def has_asked(self, request: Any) -> None:
+        """Be told that a request is there."""
+        with self._counting:
+            if request in self._asked:
+                self._asked[request] = True
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._counting:
+            self._asked.pop(request, None)
+        super().shutdown_request(request)
 
 
 class _Handler(WSGIRequestHandler):
+    server: _Server
     timeout = PATIENCE
     disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
+
+    def run_wsgi(self) -> None:
+        """Answer a request when all of it is there; of a body that is too large or comes in chunks, nothing is read."""
+        if not self.path.startswith("/"):  # it is meant for a proxy
+            return self.send_error(HTTPStatus.BAD_REQUEST)
+        length = self.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() and len(length) < 10 else 0
+        self.rfile = io.BytesIO(self.rfile.read(size) if size <= MAX_BODY else b"")
+        self.server.has_asked(self.connection)
+        return super().run_wsgi()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        self.log_message("%r %s", self.requestline, code)  # what is asked for may be no address
 
 
 class _QuietHandler(_Handler):
@@ -49,11 +101,9 @@ class Server:
         self._guard, self._host = guard, host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            with socket.create_server((host, port), family=family) as listening:
+            with socket.create_server((host, port), family=family, backlog=MAX_PENDING) as listening:
                 handler = _Handler if debug else _QuietHandler
-                self._server: BaseWSGIServer = make_server(
-                    host, port, app, threaded=True, request_handler=handler, fd=listening.fileno()
-                )
+                self._server = _Server(host, port, app, handler, listening.fileno())
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise LenetError(f"cannot listen on {host}, port {port}: {reason}; --port 0 takes any free port") from error
@@ -67,8 +117,14 @@ class Server:
         return f"http://{host}:{self._server.port}{page}{token}"
 
     def serve(self) -> None:
-        """Answer until Ctrl-C."""
-        self._server.serve_forever()
+        """Answer until Ctrl-C, or until the process is told to end or its terminal is closed, all in the same way."""
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(number, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):  # heard here, not in the midst of taking a connection
+            self.start()
+            while True:
+                time.sleep(3600)
 
     def start(self) -> None:
         """Answer in the background."""

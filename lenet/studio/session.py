@@ -65,7 +65,8 @@ class Session:
         if subject.problem == "blank":
             raise wire.Refusal(400, "there is nothing on the paper")
         answer = self.model.think(subject)["answer"]
-        drawing = self.collection.add(label, subject.image, body["strokes"], answer=answer)
+        strokes = [{"tool": stroke["tool"], "points": stroke["points"]} for stroke in body["strokes"]]  # nothing else
+        drawing = self.collection.add(label, subject.image, strokes=strokes, answer=answer)
         return {"id": drawing.id, "counts": self.collection.counts(), "held_out": drawing.held_out}
 
     def keep(self) -> None:

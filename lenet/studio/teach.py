@@ -21,11 +21,12 @@ from lenet.errors import LenetError
 from lenet.evaluation import evaluate
 from lenet.executors import EpochPlan, Executor, Samples, State
 from lenet.info import versions
+from lenet.lock import locked
 from lenet.settings import DistortionSettings, Settings
 from lenet.storage import Description, EpochRecord, Saved
 from lenet.streams import Purpose, permutation, stream
 from lenet.studio.drawings import Collection
-from lenet.studio.jobs import Stopped, Workshop, new_folder, remove_if_empty
+from lenet.studio.jobs import Stopped, Workshop, new_folder, remove_unless_saved
 from lenet.studio.model import Model
 from lenet.studio.wire import Refusal
 from lenet.training import plan_epoch
@@ -228,12 +229,13 @@ class Teacher:
                 raise Refusal(409, "there is nothing to keep")
             folder = new_folder(f"{model.name.removesuffix('-finetuned')}-finetuned")
             try:
-                storage.save(folder, lesson.description, lesson.history, lesson.state)
-                (folder / ORIGIN).write_text(json.dumps(lesson.origin, indent=1) + "\n", encoding="utf-8")
+                with locked(folder):  # the origin comes first: no crash leaves a network without it
+                    (folder / ORIGIN).write_text(json.dumps(lesson.origin, indent=1) + "\n", encoding="utf-8")
+                    storage.save(folder, lesson.description, lesson.history, lesson.state)
             except OSError as error:
                 raise LenetError(f"cannot save in {folder}: {error.strerror or error}") from error
             finally:
-                remove_if_empty(folder)
+                remove_unless_saved(folder, ORIGIN)
             self._lesson, self._saved, self._message = None, folder.name, f"saved in {folder.name}"
             return folder
 

@@ -16,7 +16,7 @@ from lenet.lock import locked
 from lenet.settings import Settings
 from lenet.storage import EpochRecord
 from lenet.studio import wire
-from lenet.studio.jobs import Stopped, Workshop, new_folder, remove_if_empty
+from lenet.studio.jobs import Stopped, Workshop, new_folder, remove_unless_saved
 
 TrainingState = Literal["none", "running", "done", "stopped", "failed"]
 
@@ -168,7 +168,7 @@ class Trainer:
         except Stopped:
             view.end("stopped", f"{folder.name} holds epoch {kept}" if kept else "stopped before an epoch was done")
         finally:
-            remove_if_empty(folder)
+            remove_unless_saved(folder)
 
     def stop(self) -> None:
         """End the training that runs, if one does."""

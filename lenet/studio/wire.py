@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lenet.errors import LenetError
 from lenet.inspection import Inspector, Stage, Term, Trace, Unit
 
-MAX_BODY = 1 << 20
-"""Bytes of a request."""
+MAX_BODY = 1 << 18
+"""Bytes of a request: more than the largest drawing takes."""
 
 
 class Refusal(LenetError):

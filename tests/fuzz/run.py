@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +33,8 @@ NAMES = tuple(INSTRUMENTED)
 LONGEST = 4096  # bytes of an input
 PATIENCE = 20  # seconds for one input, on a busy machine
 ALLOCATION = 1024  # MiB in one piece, which no input may make lenet ask for
-MEMORY = 8192  # MiB for the process: Atheris' own records grow by some kilobytes with every input
+MEMORY = 8192  # MiB for a process
+INPUTS = 50_000  # for a process, since Atheris keeps up to 70 kB of each; then another one goes on
 
 
 def limited_targets() -> ModuleType:
@@ -54,6 +56,7 @@ def fuzz(name: str, seconds: int, folder: str) -> None:
 
     options = [
         f"-max_total_time={seconds}",
+        f"-runs={INPUTS}",
         f"-max_len={LONGEST}",
         f"-timeout={PATIENCE}",
         f"-malloc_limit_mb={ALLOCATION}",
@@ -64,22 +67,26 @@ def fuzz(name: str, seconds: int, folder: str) -> None:
 
 
 def run(name: str, seconds: int) -> tuple[str, bool]:
-    """Fuzz one target in a process of its own, and return a line about it and whether nothing was found."""
+    """Fuzz one target, in processes that do nothing else, and return a line about it and whether nothing was found."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files there cost no disk
+    end = time.monotonic() + seconds
+    inputs, left = 0, seconds
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         found = Path(folder, "corpus")
         found.mkdir()
-        command = [sys.executable, __file__, "--seconds", str(seconds), "--within", str(found), name]
-        done = subprocess.run(
-            command, stderr=subprocess.PIPE, text=True, errors="replace", check=False,
-            env={**os.environ, "LENET_FUZZ_FOLDER": folder},
-        )  # fmt: skip
-        runs = re.search(r"number_of_executed_units: +(\d+)", done.stderr)
+        while left > 0:
+            command = [sys.executable, __file__, "--seconds", str(left), "--within", str(found), name]
+            done = subprocess.run(
+                command, stderr=subprocess.PIPE, text=True, errors="replace", check=False,
+                env={**os.environ, "LENET_FUZZ_FOLDER": folder},
+            )  # fmt: skip
+            runs = re.search(r"number_of_executed_units: +(\d+)", done.stderr)
+            if done.returncode or runs is None:
+                return f"{name}: FAILED\n{done.stderr[-6000:]}", False
+            inputs += int(runs[1])
+            left = round(end - time.monotonic())
         coverage = re.findall(r" cov: (\d+)", done.stderr)
-        grown = len(list(found.iterdir()))
-    if done.returncode or runs is None:
-        return f"{name}: FAILED\n{done.stderr[-6000:]}", False
-    return f"{name:<9} {int(runs[1]):>9,} inputs {coverage[-1]:>6} edges {grown:>5} kept", True
+        return f"{name:<9} {inputs:>9,} inputs {coverage[-1]:>6} edges {len(list(found.iterdir())):>5} kept", True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
