@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from lenet.storage import Description, EpochRecord
 
@@ -67,9 +68,10 @@ class EpochLines:
         self._finished: list[float] = []
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[numbers]}"),
+            BarColumn(bar_width=10 if console.width < 80 else 20),
+            TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
+            expand=True,
             transient=True,
             disable=not console.is_terminal,
         )

@@ -532,6 +532,7 @@ def test_folders_that_are_no_sweep_are_left_alone(data: Path, tmp_path: Path) ->
     file = write(tmp_path / "sweep")
     assert "not empty" in one_line(lenet(*arguments(file, tmp_path / "sweep", data)), 1)
     assert "is not a folder" in one_line(lenet(*arguments(file, file, data)), 1)
+    assert "too long" in one_line(lenet(*arguments(file, tmp_path / ("x" * 300), data)), 1)
     assert set(digest(tmp_path)) == {"sweep/start.toml", "sweep/sweep.toml"}
 
 

@@ -83,9 +83,15 @@ def _refuse_other_folder(path: Path) -> None:
     from lenet.sweep.machines import FOLDER
     from lenet.sweep.study import JOURNAL
 
-    if path.exists() and not path.is_dir():
-        raise LenetError(f"{path} is not a folder; choose another --path")
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in (FOLDER, JOURNAL)):
+    try:
+        names = {file.name for file in path.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise LenetError(f"{path} is not a folder; choose another --path") from error
+    except OSError as error:
+        raise LenetError(f"{path}: {error.strerror}; choose another --path") from error
+    if names and not names & {FOLDER, JOURNAL}:
         raise LenetError(f"{path} is not empty and holds no sweep; choose another --path")
 
 
