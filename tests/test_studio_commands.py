@@ -100,6 +100,22 @@ def test_the_studio_ends_as_with_ctrl_c(tmp_path: Path, name: str) -> None:
         assert studio.end(getattr(signal, name)) == (0, "", "")
 
 
+def test_a_signal_that_comes_to_another_thread_ends_the_studio() -> None:
+    """It wakes no main thread that sleeps."""
+    program = """if True:
+        import signal, threading, time
+        from flask import Flask
+        from lenet.studio.security import Guard
+        from lenet.studio.server import Server
+        def press():
+            time.sleep(0.5)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        threading.Thread(target=press, daemon=True).start()
+        Server(Flask("studio"), Guard("127.0.0.1"), "127.0.0.1", 0).serve()
+    """
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
 def test_with_debug_requests_are_printed(tmp_path: Path) -> None:
     with running("selftest", "--debug", cwd=tmp_path) as studio:
         studio.ask("GET", "/api/network")

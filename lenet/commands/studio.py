@@ -1,7 +1,6 @@
 """`lenet selftest`, or `draw`, and `lenet viewtest`; and the page of `lenet train --watch`."""
 
 import copy
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,8 +167,6 @@ def _serve(session: "Session", page: str, place: Place) -> None:
         server.serve()
     finally:
         session.close()
-    if session.workshop.busy:  # with what cannot be broken off, as a compiler; Python's own end might wait for it
-        os._exit(0)
 
 
 def _announce(server: "Server", page: str, place: Place) -> None:

@@ -20,6 +20,7 @@ from lenet.errors import LenetError
 from lenet.studio.security import Guard
 from lenet.studio.wire import MAX_BODY
 
+TURN = 0.5  # seconds of sleep: a signal that comes to another thread, or just before, wakes nobody
 PATIENCE = 60  # seconds after which a connection that says nothing is closed
 MAX_CONNECTIONS = 128
 MAX_PENDING = 1024  # connections not taken yet; one that finds no room tries again after seconds
@@ -124,7 +125,7 @@ class Server:
         with suppress(KeyboardInterrupt):  # heard here, not in the midst of taking a connection
             self.start()
             while True:
-                time.sleep(3600)
+                time.sleep(TURN)
 
     def start(self) -> None:
         """Answer in the background."""
