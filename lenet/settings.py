@@ -84,7 +84,6 @@ class TrainingSettings:
     learning_rate: float = _setting(0.01, "step size, at its highest")
     schedule: Schedule = _setting("constant", 'course of the learning rate: "constant", "cosine" or "one_cycle"')
     warmup: int = _setting(50, "steps over which the learning rate rises from 0 at the start")
-    label_smoothing: float = _setting(0.0, "share of the target that is spread over all classes; 0: none")
     average: float = _setting(0.999, "decay of the moving average of the weights, which is what is saved; 0: none")
     momentum: float = _setting(0.9, "momentum: share of the last step that is kept")
     beta1: float = _setting(0.9, "adam: decay of the mean of the gradients")
@@ -102,7 +101,6 @@ class TrainingSettings:
         _check_integer("warmup", self.warmup, 0, 1_000_000_000)
         for name in ("average", "momentum", "beta1", "beta2"):
             _check_number(name, getattr(self, name), 0.0, 0.9999999)
-        _check_number("label_smoothing", self.label_smoothing, 0.0, 0.9)
         _check_number("epsilon", self.epsilon, 1e-30, 1.0)
         _check_choice("initialization", self.initialization, Initialization)
         _check_integer("seed", self.seed, 0, MAX_SEED)
@@ -142,12 +140,25 @@ class DistortionSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """What the network is to answer: the labels, or what others answer that were trained before it."""
+
+    teachers: int = _setting(0, "networks that are trained first, whose mean answer replaces the labels; 0: none")
+    temperature: float = _setting(4.0, "divides their logits: the higher, the more is told of the unlikely classes")
+
+    def __post_init__(self) -> None:
+        _check_integer("teachers", self.teachers, 0, 100)
+        _check_number("temperature", self.temperature, 0.01, 100.0)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings, section by section as in the TOML file."""
 
     network: NetworkSettings = NetworkSettings()
     training: TrainingSettings = TrainingSettings()
     distortion: DistortionSettings = DistortionSettings()
+    distillation: DistillationSettings = DistillationSettings()
 
     @classmethod
     def from_dict(cls, tables: Any, where: str = "settings") -> "Settings":

@@ -38,6 +38,7 @@ DESCRIPTION = "network.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 CHECKPOINT = "checkpoint"
+TEACHERS = "teachers"  # a folder of networks, each as this module writes them: see `lenet.distillation`
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The network that ships in the package."""
@@ -107,11 +108,18 @@ class _Damaged(Exception):
 
 
 def save(
-    path: Path, description: Description, history: Sequence[EpochRecord], state: State, curves: bytes | None = None
+    path: Path,
+    description: Description,
+    history: Sequence[EpochRecord],
+    state: State,
+    *,
+    weights: NDArray[np.float32] | None = None,
+    curves: bytes | None = None,
 ) -> None:
     """Write a network into the folder ``path``, which is created if need be; other files in it are left alone.
 
-    A picture of the curves that an earlier save left is dropped: without ``curves`` it would not be true any more.
+    ``weights`` (T,) are those that answer, where they are not the state's. A picture of the curves that an earlier save
+    left is dropped: without ``curves`` it would not be true any more.
 
     Raises
     ------
@@ -119,7 +127,8 @@ def save(
         When the folder cannot be written; it then still holds the old network, or already the new one, whole.
     """
     network = description.network()
-    files = {f"{p.key}.npy": _npy(p.view(state.weights)) for p in network.parameters}
+    answering = state.weights if weights is None else weights
+    files = {f"{p.key}.npy": _npy(p.view(answering)) for p in network.parameters}
     files[HISTORY] = _history_csv(history)
     if curves is not None:
         files[CURVES] = curves
@@ -245,7 +254,7 @@ def is_network(path: Path) -> bool:
 
 
 def is_free(path: Path) -> bool:
-    """Whether the folder is empty, but for what a training that died in its first epoch has left.
+    """Whether the folder is empty, but for what a training that ended before its first epoch did has left.
 
     Raises
     ------
@@ -253,7 +262,7 @@ def is_free(path: Path) -> bool:
         When the folder cannot be looked into.
     """
     try:
-        return {entry.name for entry in path.iterdir()} <= {_NEXT, lock.FILE}
+        return {entry.name for entry in path.iterdir()} <= {_NEXT, lock.FILE, TEACHERS}
     except OSError as error:
         raise LenetError(f"{path}: {error.strerror}") from error
 

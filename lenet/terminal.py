@@ -25,16 +25,13 @@ def percent(share: float | None) -> str:
 
 def header(description: Description, parameters: int, test_images: int) -> str:
     """Return the lines that say what is about to be trained, on what and how."""
-    network, training, distortion = (
-        description.settings.network,
-        description.settings.training,
-        description.settings.distortion,
-    )
+    settings = description.settings
+    network, training, distortion = settings.network, settings.training, settings.distortion
     held_out = f" · {description.validation_images:,} validation" if description.validation_images else ""
     table = "partial" if network.table == "lecun" else "full"
     rule = f"{training.optimizer} {training.learning_rate:g} {training.schedule.replace('_', '-')}"
     average = f" · average {training.average:g}" if training.average else ""
-    smoothing = f" · labels smoothed by {training.label_smoothing:g}" if training.label_smoothing else ""
+    teachers = f" · {settings.distillation.teachers} teachers" if settings.distillation.teachers else ""
     moved = (
         f"shift {distortion.shift:g} px · zoom {distortion.zoom:.0%} · rotation {distortion.rotation:g} degrees"
         + (f" · shear {distortion.shear:g}" if distortion.shear else "")
@@ -46,11 +43,70 @@ def header(description: Description, parameters: int, test_images: int) -> str:
         [
             f"data      {description.dataset} · {description.train_images:,} training{held_out} · {test_images:,} test",
             f"network   LeNet-5 · {parameters:,} parameters · {network.activation}, {network.pool} pooling, {table} C3",
-            f"recipe    {rule} · batch {training.batch_size}{average}{smoothing} · seed {training.seed}",
+            f"recipe    {rule} · batch {training.batch_size}{average}{teachers} · seed {training.seed}",
             f"distorted {moved}",
             f"device    {description.device} · {description.executor}",
         ]
     )
+
+
+def show(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(console: Console, message: str) -> None:
+    """Print a warning."""
+    show(console, f"warning: {message}", style="yellow")
+
+
+def _live_bar(console: Console) -> Progress:
+    """Return a bar that is there while something runs, with a description before it and numbers behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10 if console.width < 80 else 20),
+        TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        console=console,
+        expand=True,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class TeacherBar:
+    """A live bar over all epochs of a teacher, from ``first`` to ``last``, where stderr is a terminal.
+
+    Use as a context manager; `watch` is told of progress within an epoch, `finish` of each epoch's result.
+    """
+
+    def __init__(self, console: Console, name: str, images: int, first: int, last: int) -> None:
+        self._images, self._first, self._epoch, self._last = images, first, first, last
+        self._total = (last - first + 1) * images
+        self._bar = _live_bar(console)
+        self._task = self._bar.add_task(name, total=self._total, numbers="")
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        if not self._bar.disable:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._bar.disable:
+            self._bar.stop()
+
+    def watch(self, done: int, cost: float) -> None:
+        """Show how far the training is: images ``done`` of the epoch and the mean cost of the latest of them."""
+        done += (self._epoch - self._first) * self._images
+        left = (self._total - done) * (time.monotonic() - self._started) / done
+        numbers = f"epoch {self._epoch}/{self._last} · cost {cost:.4f} · left {clock(left)}"
+        self._bar.update(self._task, completed=done, numbers=numbers)
+
+    def finish(self, record: EpochRecord) -> None:
+        """Go on to the next epoch."""
+        self._epoch = record.epoch + 1
 
 
 class EpochLines:
@@ -66,21 +122,14 @@ class EpochLines:
         self._validation = validation
         self._started = time.monotonic()
         self._finished: list[float] = []
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=10 if console.width < 80 else 20),
-            TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-            console=console,
-            expand=True,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = _live_bar(console)
         self._task = self._bar.add_task("", total=images, numbers="")
 
     def __enter__(self) -> Self:
         validation = f"{'validation':>12}" if self._validation else ""
-        self._print(
-            f"{'epoch':>7} {'rate':>9} {'cost':>8} {'train':>9}{validation} {'test':>9} {'images/s':>9} {'time':>6}"
+        show(
+            self._console,
+            f"{'epoch':>7} {'rate':>9} {'cost':>8} {'train':>9}{validation} {'test':>9} {'images/s':>9} {'time':>6}",
         )
         self._bar.start()
         self._restart()
@@ -91,9 +140,6 @@ class EpochLines:
     ) -> None:
         if not self._bar.disable:  # some versions of rich end even a bar that never was with an empty line
             self._bar.stop()
-
-    def _print(self, line: str, style: str | None = None) -> None:
-        self._console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _restart(self) -> None:
         self._began = time.monotonic()
@@ -113,10 +159,11 @@ class EpochLines:
         """Print the line of an epoch."""
         self._finished.append(time.monotonic() - self._began)
         validation = f"{percent(record.validation_accuracy):>12}" if self._validation else ""
-        self._print(
+        show(
+            self._console,
             f"{record.epoch:>3}/{self._last:<3} {record.learning_rate:>9.6f} {record.cost:>8.4f} "
             f"{percent(record.train_accuracy):>9}{validation} {percent(record.test_accuracy):>9} "
-            f"{self._images / record.seconds:>9,.0f} {clock(self._finished[-1]):>6}"
+            f"{self._images / record.seconds:>9,.0f} {clock(self._finished[-1]):>6}",
         )
         self._epoch += 1
         self._bar.update(self._task, visible=self._epoch <= self._last)
@@ -124,7 +171,7 @@ class EpochLines:
 
     def warn(self, message: str) -> None:
         """Print a warning between the lines."""
-        self._print(f"warning: {message}", style="yellow")
+        warn(self._console, message)
 
 
 def aligned(rows: dict[str, Any]) -> str:

@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lenet import curves, storage
 from lenet.data import Dataset, draw_transforms
+from lenet.distillation import Teachers
 from lenet.errors import LenetError
 from lenet.evaluation import evaluate
 from lenet.executors import EpochPlan, Executor, State, Watch
@@ -67,7 +69,6 @@ def plan_epoch(settings: Settings, epoch: int, count: int, height: int, width: i
             total=training.epochs * steps,
         ),
         batch_size=training.batch_size,
-        smoothing=training.label_smoothing,
     )
 
 
@@ -78,12 +79,14 @@ def train(
     description: Description,
     *,
     resume: Saved | None = None,
+    teachers: Teachers | None = None,
     watch: Watch | None = None,
 ) -> Generator[EpochRecord, None, None]:
     """Train, and yield each epoch once it is saved in ``path``.
 
     Whatever ends the run, Ctrl-C included, ``path`` holds the last whole epoch; before the first one ends, nothing is
-    written. ``resume`` continues a saved run, to the same bits as if it had never stopped.
+    written. ``resume`` continues a saved run, to the same bits as if it had never stopped. With ``teachers`` the
+    network learns their answers instead of the labels.
 
     Raises
     ------
@@ -99,10 +102,18 @@ def train(
     state = resume.state if resume and resume.state else first_state(executor.network, settings)
     executor.write(state)
     reached, before = (history, state), len(history)  # one assignment: Ctrl-C never parts a history from its state
+
+    def save(picture: bytes | None) -> None:
+        history, state = reached
+        weights = teachers.sharpened(state.weights) if teachers else None
+        storage.save(path, description, history, state, weights=weights, curves=picture)
+
     try:
         for epoch in range(before + 1, settings.training.epochs + 1):
             started = time.perf_counter()
             plan = plan_epoch(settings, epoch, len(train_samples), dataset.height, dataset.width)
+            if teachers:
+                plan = replace(plan, targets=teachers.targets(train_samples, plan))
             cost = executor.train_epoch(train_samples, plan, watch)
             seconds = time.perf_counter() - started
             state = executor.read()
@@ -121,12 +132,12 @@ def train(
                 ),
             )
             reached = ((*reached[0], record), state)
-            storage.save(path, description, *reached)
+            save(None)
             yield record
     finally:
         if len(reached[0]) > before:
             with held_back():  # a library whose import is broken off cannot be imported again
-                storage.save(path, description, *reached, curves=curves.draw(reached[0]))
+                save(curves.draw(reached[0]))
 
 
 def _diverged(epoch: int, settings: Settings, path: Path) -> str:

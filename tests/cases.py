@@ -41,10 +41,10 @@ class Distortion:
 
 @dataclass(frozen=True)
 class Classes:
-    """Rows of ``count`` logits, and how much labels are smoothed."""
+    """Rows of ``count`` logits; their targets are labels, or shares."""
 
     count: int
-    smoothing: float = 0.0
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,12 @@ def _table() -> Iterator[Case]:
     for batch in BATCHES:
         for fill in ("normal", "large"):
             yield Case("softmax_cross_entropy", batch, Classes(10), fill=fill)
-            yield Case("softmax_cross_entropy", batch, Classes(10, smoothing=0.1), fill=fill, name="smoothed")
+            yield Case("softmax_cross_entropy", batch, Classes(10, shares=True), fill=fill, name="shares")
         for fill in ("normal", "ties"):
             yield Case("argmax", batch, Classes(10), fill=fill)
     for classes in (1, 2, 47):
         yield Case("softmax_cross_entropy", 5, Classes(classes), name=f"k{classes}")
-        yield Case("softmax_cross_entropy", 5, Classes(classes, smoothing=0.3), name=f"k{classes}-smoothed")
+        yield Case("softmax_cross_entropy", 5, Classes(classes, shares=True), name=f"k{classes}-shares")
         yield Case("softmax_cross_entropy", 5, Classes(classes), fill="equal", name=f"k{classes}")
         yield Case("argmax", 5, Classes(classes), fill="ties", name=f"k{classes}")
         yield Case("argmax", 5, Classes(classes), fill="negative", name=f"k{classes}")
@@ -380,11 +380,11 @@ def build(case: Case) -> Problem:
             }[case.fill]
             if case.fill == "large":
                 logits[:, :2] = 1e4, -1e4
-            labels = random.integers(0, spec.count, batch).astype(np.int32)
+            labels = random.integers(0, spec.count, batch)
             labels[0] = 0
+            targets = random.dirichlet(np.ones(spec.count), batch) if spec.shares else np.eye(spec.count)[labels]
             return Problem(
-                constants={"smoothing": spec.smoothing},
-                inputs={"logits": logits, "labels": labels},
+                inputs={"logits": logits, "targets": targets.astype(np.float32)},
                 outputs={"losses": ((batch,), None), "dlogits": (logits.shape, None)},
                 scale={"losses": "each", "dlogits": 1 / batch},
             )

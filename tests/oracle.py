@@ -155,12 +155,16 @@ def activation_backward(kind: str, dy: Floats, x: Floats) -> Floats:
     return dy * _each(_DERIVATIVES[kind], x)
 
 
-def softmax_cross_entropy(logits: Floats, labels: Integers, smoothing: float = 0.0) -> tuple[Floats, Floats]:
+def one_hot(labels: Integers, classes: int) -> Floats:
+    """Return the targets (N, K) of labels (N,)."""
+    return np.array([[float(k == label) for k in range(classes)] for label in labels]).reshape(-1, classes)
+
+
+def softmax_cross_entropy(logits: Floats, targets: Floats) -> tuple[Floats, Floats]:
     """Return -sum target log p of each image (N,), and the gradient of their mean with respect to the logits (N, K)."""
     losses, dlogits = np.zeros(len(logits)), np.zeros(logits.shape)
-    for n, label in enumerate(labels):
+    for n, target in enumerate(targets.tolist()):
         row = [float(value) for value in logits[n]]
-        target = [smoothing / len(row) + (1 - smoothing if k == label else 0) for k in range(len(row))]
         top = max(row)
         total = math.fsum(math.exp(value - top) for value in row)
         losses[n] = math.fsum(

@@ -210,8 +210,9 @@ def test_a_number_that_is_none_is_not_hidden_by_the_loss(backend: Backend) -> No
     logits = np.zeros((20, 10), backend.dtype)
     logits[7, 3] = np.nan
     losses, dlogits = backend.empty((20,)), backend.empty((20, 10))
-    labels = backend.to_device(np.zeros(20, np.int32))
-    backend.softmax_cross_entropy(backend.to_device(logits), labels, losses, dlogits)
+    targets = np.zeros((20, 10), backend.dtype)
+    targets[:, 0] = 1
+    backend.softmax_cross_entropy(backend.to_device(logits), backend.to_device(targets), losses, dlogits)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(backend.to_host(losses))), [7])
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(backend.to_host(dlogits)).all(axis=1)), [7])
 

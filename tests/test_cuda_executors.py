@@ -119,7 +119,8 @@ class Case:
                 self.rule, "cosine", peak=0.02, warmup=0, average=0.9, first=first, count=steps, total=2 * steps
             )
             order = random.permutation(self.images + 2)[: self.images].astype(np.int32)
-            yield EpochPlan(order, moved if self.distorted else None, hyper, self.batch, smoothing=0.1)
+            targets = random.dirichlet(np.ones(self.classes), self.images).astype(np.float32)
+            yield EpochPlan(order, moved if self.distorted else None, hyper, self.batch, targets if first else None)
 
     def run(self, executor: Executor) -> tuple[list[float], State, tuple[NDArray[Any], NDArray[np.int32]]]:
         """Train two epochs and evaluate; return the costs, the state, the losses and answers."""

@@ -81,7 +81,8 @@ def problem() -> tuple[NDArray[np.uint8], NDArray[np.int32], EpochPlan, State]:
     transforms = np.eye(2, 3) + random.uniform(-0.2, 0.2, (IMAGES, 2, 3))
     hyper = hyper_table(RULE, "cosine", peak=0.02, warmup=0, average=AVERAGE, first=0, count=5, total=10)
     order = random.permutation(IMAGES).astype(np.int32)
-    plan = EpochPlan(order, transforms.astype(np.float32), hyper, BATCH, smoothing=0.1)
+    targets = random.dirichlet(np.ones(CLASSES), IMAGES).astype(np.float32)
+    plan = EpochPlan(order, transforms.astype(np.float32), hyper, BATCH, targets)
     parameters = random.uniform(-0.5, 0.5, SIZE).astype(np.float32)
     average = random.uniform(-0.5, 0.5, SIZE).astype(np.float32)
     return images, labels, plan, State(parameters, np.zeros((2, SIZE), np.float32), average)
@@ -90,7 +91,8 @@ def problem() -> tuple[NDArray[np.uint8], NDArray[np.int32], EpochPlan, State]:
 def shortened(plan: EpochPlan, steps: int) -> EpochPlan:
     last = steps * plan.batch_size
     transforms = None if plan.transforms is None else plan.transforms[:last]
-    return replace(plan, order=plan.order[:last], transforms=transforms, hyper=plan.hyper[:steps])
+    targets = None if plan.targets is None else plan.targets[:last]
+    return replace(plan, order=plan.order[:last], transforms=transforms, hyper=plan.hyper[:steps], targets=targets)
 
 
 # the same from the oracle --------------------------------------------------------------------------------------------
@@ -145,8 +147,9 @@ def backward(variant: Variant, p: dict[str, Floats], v: dict[str, Any], dlogits:
 @cache
 def trained_by_the_oracle(variant: Variant, steps: int) -> tuple[float, State]:
     """Return cost and state after some steps of `problem`."""
-    images, labels, plan, state = problem()
+    images, _, plan, state = problem()
     assert plan.transforms is not None
+    assert plan.targets is not None
     w, average = state.parameters.astype(np.float64), state.weights.astype(np.float64)
     m, v = np.zeros(SIZE), np.zeros(SIZE)
     losses: list[float] = []
@@ -155,7 +158,7 @@ def trained_by_the_oracle(variant: Variant, steps: int) -> tuple[float, State]:
         index = plan.order[batch]
         x = oracle.distort(images, index, plan.transforms[batch].astype(np.float64))
         values = forward(variant, named(w), x)
-        loss, dlogits = oracle.softmax_cross_entropy(values["logits"], labels[index], plan.smoothing)
+        loss, dlogits = oracle.softmax_cross_entropy(values["logits"], plan.targets[batch])
         losses += loss.tolist()
         gradient = backward(variant, named(w), values, dlogits)
         rate, decay = float(plan.hyper[step, 0]), min(AVERAGE, (2 + step) / (11 + step))
@@ -242,6 +245,16 @@ def test_transforms_of_identity_are_no_transforms(backend: Backend, build: Build
     assert moved != pytest.approx(none, rel=1e-6)
 
 
+def test_without_targets_the_labels_are_learned(backend: Backend, build: Build) -> None:
+    _, labels, plan, _ = problem()
+    hard = oracle.one_hot(labels[plan.order], CLASSES).astype(np.float32)
+    cost, state = train(build, backend, replace(plan, targets=None))
+    wanted_cost, wanted = train(build, backend, replace(plan, targets=hard))
+    assert cost == wanted_cost
+    assert same_bits(state, wanted)
+    assert cost != train(build, backend, plan)[0]
+
+
 def test_two_epochs_are_one_longer_one(backend: Backend, build: Build) -> None:
     images, labels, plan, state = problem()
     _, whole = train(build, backend, shortened(plan, 4))
@@ -249,9 +262,12 @@ def test_two_epochs_are_one_longer_one(backend: Backend, build: Build) -> None:
     executor.write(State(state.parameters, np.zeros((2, SIZE), np.float32), None))
     samples = executor.upload(images, labels)
     assert plan.transforms is not None
+    assert plan.targets is not None
     for half in (slice(0, 2), slice(2, 4)):
         part = slice(half.start * BATCH, half.stop * BATCH)
-        first_or_second = EpochPlan(plan.order[part], plan.transforms[part], plan.hyper[half], BATCH, plan.smoothing)
+        first_or_second = EpochPlan(
+            plan.order[part], plan.transforms[part], plan.hyper[half], BATCH, plan.targets[part]
+        )
         executor.train_epoch(samples, first_or_second)
     assert same_bits(executor.read(), whole)
 
@@ -332,10 +348,27 @@ def test_answers_equal_the_oracle(backend: Backend, build: Build, variant: Varia
     np.testing.assert_allclose(logits[checked], wanted, rtol=0, atol=32 * eps * max(1.0, abs(wanted).max()))
 
     # and the losses and answers of all images follow from the logits
-    wanted_losses, _ = oracle.softmax_cross_entropy(logits.astype(np.float64), labels)
+    wanted_losses, _ = oracle.softmax_cross_entropy(logits.astype(np.float64), oracle.one_hot(labels, CLASSES))
     np.testing.assert_allclose(losses, wanted_losses, rtol=32 * eps)
     np.testing.assert_array_equal(answers, oracle.argmax(logits))
     assert len(set(answers.tolist())) > 1
+
+
+@pytest.mark.parametrize("distorted", [True, False])
+def test_the_images_of_an_epoch_are_answered_as_they_are_met_in_it(
+    backend: Backend, build: Build, distorted: bool
+) -> None:
+    images, labels, plan, _ = problem()
+    plan = plan if distorted else replace(plan, transforms=None)
+    executor = build(TINY, backend)
+    executor.write(answering())
+    logits = executor.predict_epoch(executor.upload(images, labels), plan)
+    moved = None if plan.transforms is None else plan.transforms.astype(np.float64)
+    x = oracle.distort(images, plan.order, moved)
+    wanted = forward(TINY_VARIANT, named(answering().parameters.astype(np.float64)), x)["logits"]
+    assert logits.shape == wanted.shape
+    eps = float(np.finfo(backend.dtype).eps)
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=64 * eps * max(1.0, abs(wanted).max()))
 
 
 def test_an_image_is_answered_the_same_in_any_company(backend: Backend, build: Build) -> None:

@@ -112,6 +112,13 @@ def epoch(case: Case, count: int, batch_size: int, images: int | None = None, ra
     return EpochPlan(order.astype(np.int32), transforms, hyper, batch_size)
 
 
+def shared(plan: EpochPlan, case: Case) -> EpochPlan:
+    """Return a plan whose targets are shares of all classes."""
+    classes = case.network().classes
+    shares = np.random.Generator(np.random.Philox(43)).dirichlet(np.ones(classes), len(plan.order))
+    return replace(plan, targets=shares.astype(np.float32))
+
+
 def start(case: Case) -> State:
     """Draw weights and biases, neither zero."""
     network = case.network()
@@ -138,7 +145,8 @@ def trained(executor: Executor, case: Case, plan: EpochPlan, images: int) -> tup
     for step in range(plan.steps):
         part = slice(step * plan.batch_size, (step + 1) * plan.batch_size)
         moved = None if plan.transforms is None else plan.transforms[part]
-        one = EpochPlan(plan.order[part], moved, plan.hyper[step : step + 1], plan.batch_size, plan.smoothing)
+        targets = None if plan.targets is None else plan.targets[part]
+        one = EpochPlan(plan.order[part], moved, plan.hyper[step : step + 1], plan.batch_size, targets)
         losses.append(executor.train_epoch(samples, one))
     return losses, executor.read()
 
@@ -174,8 +182,8 @@ def test_gradients_equal_float64(name: str) -> None:
     network, gradients = case.network(), []
     plan = epoch(case, 33, 33, rate=2.0**60)
     for executor in (fused_executor(case), definition(case)):
-        one = replace(plan, hyper=np.array([[2.0**60, 0.1, 0.001, 0.9]]), smoothing=0.1)
-        _, state = trained(executor, case, one, 33)
+        one = replace(plan, hyper=np.array([[2.0**60, 0.1, 0.001, 0.9]]))
+        _, state = trained(executor, case, shared(one, case), 33)
         gradients.append(state.moments[0] if case.rule.moments else state.parameters * -(2.0**-60))
     assert_near(network, *gradients, tolerance=1e-5)
 
@@ -194,7 +202,7 @@ def test_steps_equal_float64(name: str) -> None:
 @pytest.mark.parametrize("batch_size", [1, 15, 16, 17, 64, 100])
 def test_every_batch_size_and_a_smaller_last_batch(batch_size: int) -> None:
     count = 2 * batch_size + (batch_size + 1) // 2
-    plan = replace(epoch(SMALL, count, batch_size), smoothing=0.1)
+    plan = shared(epoch(SMALL, count, batch_size), SMALL)
     states = []
     for executor in (fused_executor(SMALL), definition(SMALL)):
         executor.write(start(SMALL))

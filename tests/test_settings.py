@@ -11,6 +11,7 @@ import pytest
 from lenet.errors import UsageError
 from lenet.optimizers import Adam, GradientDescent, Momentum
 from lenet.settings import (
+    DistillationSettings,
     DistortionSettings,
     NetworkSettings,
     Settings,
@@ -28,7 +29,6 @@ OTHER = Settings(
         learning_rate=1e-05,
         schedule="one_cycle",
         warmup=0,
-        label_smoothing=0.1,
         average=0.0,
         momentum=0.0,
         beta1=0.5,
@@ -38,6 +38,7 @@ OTHER = Settings(
         seed=2**63 - 1,
     ),
     DistortionSettings(shift=0.0, zoom=0.9, rotation=180.0, shear=2.0, aspect=0.5),
+    DistillationSettings(teachers=3, temperature=1.5),
 )
 """Every setting unlike its default."""
 
@@ -134,7 +135,6 @@ INVALID: dict[str, dict[str, list[Any]]] = {
         "learning_rate": [0, -0.1, 1e39, 0.0, *NO_NUMBERS],
         "schedule": ["linear", None],
         "warmup": [-1, *NO_WHOLE_NUMBERS],
-        "label_smoothing": [0.91, 1, -0.1, *NO_NUMBERS],
         "average": [1.0, 1, -0.1, *NO_NUMBERS],
         "momentum": [1.0, -0.1, *NO_NUMBERS],
         "beta1": [1.0, -0.1, *NO_NUMBERS],
@@ -149,6 +149,10 @@ INVALID: dict[str, dict[str, list[Any]]] = {
         "rotation": [-1, 181, *NO_NUMBERS],
         "shear": [-0.1, 2.1, *NO_NUMBERS],
         "aspect": [-0.1, 2.1, *NO_NUMBERS],
+    },
+    "distillation": {
+        "teachers": [-1, 101, *NO_WHOLE_NUMBERS],
+        "temperature": [0, 0.0, -1, 101, *NO_NUMBERS],
     },
 }
 
@@ -177,7 +181,9 @@ def test_an_unknown_setting_is_refused() -> None:
 
 
 def test_an_unknown_section_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^mine: no section \[optimizer\]; there are distortion, network, training$"):
+    with pytest.raises(
+        UsageError, match=r"^mine: no section \[optimizer\]; there are distillation, distortion, network, training$"
+    ):
         Settings.from_dict({"optimizer": {}}, where="mine")
 
 

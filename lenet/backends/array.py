@@ -160,20 +160,14 @@ class ArrayBackend(Backend):
                 derivative = y > 0
         self.xp.multiply(dy, derivative, out=dx)
 
-    def softmax_cross_entropy(
-        self, logits: Array, labels: Array, losses: Array, dlogits: Array, smoothing: float = 0.0
-    ) -> None:
-        xp, image = self.xp, self.xp.arange(len(logits))
+    def softmax_cross_entropy(self, logits: Array, targets: Array, losses: Array, dlogits: Array) -> None:
+        xp = self.xp
         shifted = logits - logits.max(axis=1, keepdims=True)
         xp.exp(shifted, out=dlogits)
         total = dlogits.sum(axis=1, keepdims=True)
-        labeled = shifted[image, labels]
-        losses[:] = xp.log(total[:, 0]) - labeled
+        losses[:] = (targets * (xp.log(total) - shifted)).sum(axis=1)
         dlogits /= total
-        dlogits[image, labels] -= 1 - smoothing
-        if smoothing:
-            losses += smoothing * (labeled - shifted.mean(axis=1))
-            dlogits -= smoothing / logits.shape[1]
+        dlogits -= targets
         dlogits *= self.dtype.type(1 / len(logits))
 
     def argmax(self, x: Array, out: Array) -> None:

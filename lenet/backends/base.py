@@ -134,14 +134,12 @@ class Backend(ABC):
         """dx = dy f'(x), with the derivative taken from the output ``y``; ``dx`` may be ``dy``."""
 
     @abstractmethod
-    def softmax_cross_entropy(
-        self, logits: Array, labels: Array, losses: Array, dlogits: Array, smoothing: float = 0.0
-    ) -> None:
+    def softmax_cross_entropy(self, logits: Array, targets: Array, losses: Array, dlogits: Array) -> None:
         """Softmax and cross-entropy in one, with the maximum subtracted first: nothing overflows.
 
-        losses[n] = -sum_k target[n,k] log softmax(logits[n])[k];  dlogits = (softmax - target) / N, the gradient of the
-        mean loss. A target is 1 - smoothing for the label, and smoothing / K for every class besides (Szegedy et al.
-        2016, section 7). ``logits``, ``dlogits`` (N, K), ``labels`` (N,) int32, ``losses`` (N,).
+        losses[n] = -sum_k targets[n,k] log softmax(logits[n])[k];  dlogits = (softmax - targets) / N, the gradient of
+        the mean loss. All are (N, K), but ``losses`` (N,); each row of ``targets`` sums to 1: a 1 for the label, or a
+        share for each class.
         """
 
     @abstractmethod

@@ -123,12 +123,10 @@ class CupyBackend(Backend):
     def activation_backward(self, kind: ActivationKind, dy: Array, y: Array, dx: Array) -> None:
         _activation(kind).launch("backward", _blocks(dy.size), THREADS, dy, y, dx, np.int32(dy.size))
 
-    def softmax_cross_entropy(
-        self, logits: Array, labels: Array, losses: Array, dlogits: Array, smoothing: float = 0.0
-    ) -> None:
+    def softmax_cross_entropy(self, logits: Array, targets: Array, losses: Array, dlogits: Array) -> None:
         count, classes = logits.shape
-        numbers = np.float32(smoothing), np.int32(count), np.int32(classes)
-        load("softmax").launch("cross_entropy", _blocks(count), THREADS, logits, labels, losses, dlogits, *numbers)
+        sizes = np.int32(count), np.int32(classes)
+        load("softmax").launch("cross_entropy", _blocks(count), THREADS, logits, targets, losses, dlogits, *sizes)
 
     def argmax(self, x: Array, out: Array) -> None:
         count, classes = x.shape

@@ -163,11 +163,8 @@ class NumbaBackend(NumpyBackend):
     def activation_backward(self, kind: ActivationKind, dy: Array, y: Array, dx: Array) -> None:
         self._run(EACH * y.size, activation.backward, _kind(kind), dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
 
-    def softmax_cross_entropy(
-        self, logits: Array, labels: Array, losses: Array, dlogits: Array, smoothing: float = 0.0
-    ) -> None:
-        smooth = np.float32(smoothing)
-        self._run(10 * EACH * logits.size, softmax.cross_entropy, logits, labels, losses, dlogits, smooth)
+    def softmax_cross_entropy(self, logits: Array, targets: Array, losses: Array, dlogits: Array) -> None:
+        self._run(10 * EACH * logits.size, softmax.cross_entropy, logits, targets, losses, dlogits)
 
     # training ----------------------------------------------------------------------------------------------------
 

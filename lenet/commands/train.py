@@ -12,6 +12,11 @@ from lenet.commands.studio import Place, serving_options, watch_page
 from lenet.errors import LenetError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lenet.data import Dataset
+    from lenet.distillation import Teachers
+    from lenet.executors import Executor
     from lenet.settings import Settings
     from lenet.storage import Description, Saved
 
@@ -81,7 +86,7 @@ def train(
             if not resume and not overwrite:
                 _refuse_to_overwrite(path)
             place = Place(host, port, browser=not no_browser) if watch else None
-            return _train(path, settings, saved, device, backend, threads, data, held_out, place)
+            return _train(path, settings, saved, overwrite, device, backend, threads, data, held_out, place)
     except Stop as stop:
         click.echo("Stopped.", err=True)
         return stop.exit_code
@@ -126,6 +131,7 @@ def _train(
     path: Path,
     settings: "Settings",
     saved: "Saved | None",
+    overwrite: bool,
     device: str | None,
     backend_name: str | None,
     threads: int | None,
@@ -184,6 +190,7 @@ def _train(
     np.seterr(over="ignore", invalid="ignore")  # a run that diverges is told by its cost, in one line
     page = watch_page(watched_at, path, description, dataset, executor, saved) if watched_at else nullcontext()
     try:
+        teachers = _teachers(path, description, executor, dataset, console, saved is not None, overwrite)
         with page as view, lines:
 
             def watch(images: int, cost: float) -> None:
@@ -191,7 +198,7 @@ def _train(
                 if view:
                     view.watch(images, cost)
 
-            run = training.train(executor, dataset, path, description, resume=saved, watch=watch)
+            run = training.train(executor, dataset, path, description, resume=saved, teachers=teachers, watch=watch)
             with closing(run):  # else its last save would be the garbage collector's, which can only print what fails
                 for record in run:
                     lines.finish(record)
@@ -220,6 +227,53 @@ def _train(
     return 0
 
 
+def _teachers(
+    path: Path,
+    description: "Description",
+    executor: "Executor",
+    dataset: "Dataset",
+    console: "Console",
+    resumed: bool,
+    overwrite: bool,
+) -> "Teachers | None":
+    """Return the teachers of the network, after training what is not trained yet; None where it has none."""
+    import time
+    from contextlib import closing
+
+    from lenet import storage, terminal, training
+    from lenet.distillation import Teachers, find_teacher, teacher_description, teacher_folder
+
+    wanted = description.settings.distillation
+    if not wanted.teachers:
+        return None
+    weights = []
+    for number in range(1, wanted.teachers + 1):
+        folder, started, saved = teacher_folder(path, number), time.monotonic(), None
+        try:
+            saved = find_teacher(path, number, description, resumed=resumed)
+        except LenetError:
+            if not overwrite:
+                raise
+        own = saved.description if saved else teacher_description(description, number)
+        done, last = len(saved.history) if saved else 0, own.settings.training.epochs
+        name, how = f"teacher   {number} of {wanted.teachers}", "found"
+        if done < last:
+            bar = terminal.TeacherBar(console, name, len(dataset.train_labels), done + 1, last)
+            run = training.train(executor, dataset, folder, own, resume=saved, watch=bar.watch)
+            with bar, closing(run):
+                for record in run:
+                    bar.finish(record)
+            how = f"in {terminal.clock(time.monotonic() - started)}"
+        saved = storage.load(folder)
+        record = saved.history[-1]
+        reached = f"{terminal.percent(record.test_accuracy)} of the test images right"
+        terminal.show(console, f"{name} · {last} epochs · {reached} · {how}")
+        if training.on_plateau(record, dataset.classes):
+            terminal.warn(console, "this teacher is no better than chance; another --seed or a longer warmup may help")
+        weights.append(saved.weights)
+    return Teachers(executor.network, executor.backend, weights, wanted.temperature)
+
+
 def _stopped(path: Path, description: "Description", *, resumed: bool) -> str:
     """Return the line that ends a run which was stopped: what the folder holds, as it is found there."""
     from lenet import storage
@@ -229,4 +283,6 @@ def _stopped(path: Path, description: "Description", *, resumed: bool) -> str:
         if resumed or found.description == description:  # else it is the network that would have been replaced
             again = shlex.join(["lenet", "train", "--resume", "--path", str(path)])
             return f"Stopped. {path} holds epoch {len(found.history)}. Continue: {again}"
+    if (path / storage.TEACHERS).is_dir():
+        return f"Stopped. {path / storage.TEACHERS} holds what is done. Continue: the same command once more"
     return "Stopped. No epoch was finished; nothing was written."

@@ -21,10 +21,10 @@ WATCH_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Samples:
-    """Images and labels on the backend's device: (M, H, W) uint8 and (M,) int32."""
+    """Images (M, H, W) uint8 on the backend's device, and their targets (M, K): 1 for the label, else 0."""
 
     images: Array
-    labels: Array
+    targets: Array
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,14 +40,14 @@ class EpochPlan:
     transforms : (M, 2, 3) float32, the distortion of each, in the same order; None for none
     hyper : (steps, 4), see `lenet.optimizers.hyper_table`
     batch_size : images a step
-    smoothing : of the labels, see `lenet.backends.Backend.softmax_cross_entropy`
+    targets : (M, K) float32, what is to be answered, in the same order; None for the labels
     """
 
     order: NDArray[np.int32]
     transforms: NDArray[np.float32] | None
     hyper: NDArray[np.float64]
     batch_size: int
-    smoothing: float = 0.0
+    targets: NDArray[np.float32] | None = None
 
     @property
     def steps(self) -> int:
@@ -101,7 +101,9 @@ class Executor(ABC):
 
     def upload(self, images: NDArray[np.uint8], labels: NDArray[np.int32]) -> Samples:
         """Copy a data set to the device, once for a whole run."""
-        return Samples(self.backend.to_device(images), self.backend.to_device(labels))
+        targets = np.zeros((len(labels), self.network.classes), self.backend.dtype)
+        targets[np.arange(len(labels)), labels] = 1
+        return Samples(self.backend.to_device(images), self.backend.to_device(targets))
 
     @abstractmethod
     def write(self, state: State) -> None:
@@ -125,3 +127,7 @@ class Executor(ABC):
     @abstractmethod
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the logits (M, K) of ``images`` (M, H, W), undistorted."""
+
+    @abstractmethod
+    def predict_epoch(self, samples: Samples, plan: EpochPlan) -> NDArray[Any]:
+        """Return the logits (M, K) of the images of an epoch: in its order, distorted as its plan says."""

@@ -58,7 +58,7 @@ def _outcomes(executor: Executor, distorted: bool) -> list[list[NDArray[Any]]]:
         transforms=transforms.astype(np.float32) if distorted else None,
         hyper=np.array([[0.01, 0.1, 0.001, 0.2], [0.01, 0.19, 0.002, 0.3]]),
         batch_size=16,
-        smoothing=0.1,
+        targets=(0.9 * np.eye(network.classes)[labels] + 0.1 / network.classes).astype(np.float32),
     )
     weights = initialize(network, "glorot", 0).astype(np.float32)
     outcomes = []
@@ -68,5 +68,6 @@ def _outcomes(executor: Executor, distorted: bool) -> list[list[NDArray[Any]]]:
         samples = each.upload(images, labels)
         cost = [] if rule is None else [each.train_epoch(samples, plan)]
         losses, _ = each.evaluate(samples)
-        outcomes.append([np.array(cost), losses, each.predict(images), each.read().weights - weights])
+        logits = each.predict_epoch(samples, plan) if rule is None else each.predict(images)
+        outcomes.append([np.array(cost), losses, logits, each.read().weights - weights])
     return outcomes

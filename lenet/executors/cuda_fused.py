@@ -29,23 +29,23 @@ class _Epoch:
     ----------
     samples : the data set
     order : (M,) int32
+    targets : (M, K)
     transforms : (M, 2, 3) or None
     hyper : (steps, 4)
     losses : (M,)
     progress : (2,) int32, how many steps are done, and M
     records : (batch_size, ...), what `train` leaves for `update`
-    smoothing : of the labels
     recording : the first `STEPS` steps that are not done
     """
 
     samples: Samples
     order: Array
+    targets: Array
     transforms: Array | None
     hyper: Array
     losses: Array
     progress: Array
     records: Array
-    smoothing: float
     recording: Recording
 
     def serves(self, samples: Samples, plan: EpochPlan) -> bool:
@@ -55,7 +55,6 @@ class _Epoch:
             and len(self.order) == len(plan.order)
             and len(self.records) == min(plan.batch_size, len(plan.order))
             and (self.transforms is None) == (plan.transforms is None)
-            and self.smoothing == plan.smoothing
         )
 
 
@@ -99,6 +98,10 @@ class CudaFusedExecutor(Executor):
                 self._epoch = self._record(samples, plan)
             epoch, to_device, to_host = self._epoch, self.backend.to_device, self.backend.to_host
             to_device(plan.order, out=epoch.order)
+            if plan.targets is None:
+                epoch.targets[...] = samples.targets[epoch.order]
+            else:
+                to_device(plan.targets, out=epoch.targets)
             to_device(plan.hyper, out=epoch.hyper)
             to_device(np.array([0, len(plan.order)], np.int32), out=epoch.progress)
             if epoch.transforms is not None and plan.transforms is not None:
@@ -120,7 +123,7 @@ class CudaFusedExecutor(Executor):
         macros = self._plan.macros
         train = load("fused_train", parts=("fused",), **macros)
         update = load("fused_update", parts=("fused",), **macros, **rule_macros(self.rule))
-        order, losses = empty((count,), np.int32), empty((count,))
+        order, targets, losses = empty((count,), np.int32), empty((count, self.network.classes)), empty((count,))
         transforms: Array | None = None if plan.transforms is None else empty((count, 2, 3))
         hyper = empty(plan.hyper.shape)
         progress = empty((2,), np.int32)
@@ -130,8 +133,8 @@ class CudaFusedExecutor(Executor):
             for step in range(min(STEPS, plan.steps)):
                 place = (progress, np.int32(step), np.int32(batch_size))
                 train.launch(
-                    "train", batch_size, THREADS, samples.images, samples.labels, order, transforms, *place,
-                    self._parameters, np.float32(plan.smoothing), losses, records, shared=self._plan.shared,
+                    "train", batch_size, THREADS, samples.images, order, targets, transforms, *place,
+                    self._parameters, losses, records, shared=self._plan.shared,
                 )  # fmt: skip
                 update.launch(
                     "update", self._plan.update_blocks, UPDATE_THREADS, records, *place, hyper, self._parameters,
@@ -142,23 +145,31 @@ class CudaFusedExecutor(Executor):
         progress.fill(0)
         launch()  # on no images: compiles the kernels, which cannot be recorded
         recording = Recording(self._stream, launch)
-        return _Epoch(samples, order, transforms, hyper, losses, progress, records, plan.smoothing, recording)
+        return _Epoch(samples, order, targets, transforms, hyper, losses, progress, records, recording)
 
     def evaluate(self, samples: Samples) -> tuple[NDArray[Any], NDArray[np.int32]]:
         losses = self.backend.empty((len(samples),))
         answers = self.backend.empty((len(samples),), np.int32)
-        self._answer(samples.images, samples.labels, None, losses, answers)
+        self._answer(len(samples), samples.images, None, None, samples.targets, None, losses, answers)
         return self.backend.to_host(losses), self.backend.to_host(answers)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        logits = self.backend.empty((len(images), self.network.classes))
-        self._answer(self.backend.to_device(images), None, logits, None, None)
+        return self._logits(len(images), self.backend.to_device(images), None, None)
+
+    def predict_epoch(self, samples: Samples, plan: EpochPlan) -> NDArray[Any]:
+        to_device = self.backend.to_device
+        transforms = None if plan.transforms is None else to_device(plan.transforms)
+        return self._logits(len(plan.order), samples.images, to_device(plan.order), transforms)
+
+    def _logits(self, count: int, images: Array, order: Array | None, transforms: Array | None) -> NDArray[Any]:
+        logits = self.backend.empty((count, self.network.classes))
+        self._answer(count, images, order, transforms, None, logits, None, None)
         return self.backend.to_host(logits)
 
-    def _answer(
-        self, images: Array, labels: Array | None, logits: Array | None, losses: Array | None, answers: Array | None
-    ) -> None:
+    def _answer(self, count: int, images: Array, *arrays: Array | None) -> None:
+        """Launch ``answer`` for so many images; None for what is not given, or not wanted."""
+        order, transforms, targets, *wanted = arrays
         weights = self._parameters if self._average is None else self._average
         load("fused_answer", parts=("fused",), **self._plan.macros).launch(
-            "answer", len(images), THREADS, images, labels, weights, logits, losses, answers, shared=self._plan.shared
+            "answer", count, THREADS, images, order, transforms, targets, weights, *wanted, shared=self._plan.shared
         )

@@ -72,7 +72,7 @@ class GraphExecutor(EagerExecutor):
             self._stretch = stretch = self._record(epoch)
         images = slice(step * epoch.batch_size, (step + STEPS) * epoch.batch_size)
         stretch.epoch.index[...] = epoch.index[images]
-        stretch.epoch.labels[...] = epoch.labels[images]
+        stretch.epoch.targets[...] = epoch.targets[images]
         stretch.epoch.hyper[...] = epoch.hyper[step : step + STEPS]
         if stretch.epoch.transforms is not None and epoch.transforms is not None:
             stretch.epoch.transforms[...] = epoch.transforms[images]
@@ -84,7 +84,7 @@ class GraphExecutor(EagerExecutor):
         recorded = stretch.epoch
         return (
             recorded.images is epoch.images
-            and (recorded.batch_size, recorded.smoothing) == (epoch.batch_size, epoch.smoothing)
+            and recorded.batch_size == epoch.batch_size
             and (recorded.transforms is None) == (epoch.transforms is None)
             and stretch.space is self._workspaces[True]
         )
@@ -96,11 +96,10 @@ class GraphExecutor(EagerExecutor):
             images=epoch.images,
             index=empty((count,), np.int32),
             transforms=transforms,
-            labels=empty((count,), np.int32),
+            targets=empty((count, self.network.classes)),
             hyper=empty((STEPS, epoch.hyper.shape[1])),
             losses=empty((count,)),
             batch_size=epoch.batch_size,
-            smoothing=epoch.smoothing,
         )
 
         def launch() -> None:

@@ -51,21 +51,19 @@ class Epoch:
     images : (L, H, W) uint8, the data set
     index : (M,) int32, which of them
     transforms : (M, 2, 3) or None
-    labels : (M,) int32
+    targets : (M, K)
     hyper : (steps, 4)
     losses : (M,), which the steps write
     batch_size : images a step
-    smoothing : of the labels
     """
 
     images: Array
     index: Array
     transforms: Array | None
-    labels: Array
+    targets: Array
     hyper: Array
     losses: Array
     batch_size: int
-    smoothing: float
 
 
 class EagerExecutor(Executor):
@@ -100,17 +98,16 @@ class EagerExecutor(Executor):
     def train_epoch(self, samples: Samples, plan: EpochPlan, watch: Watch | None = None) -> float:
         backend = self.backend
         order = backend.to_device(plan.order)
-        labels = backend.empty((len(order),), np.int32)
-        labels[...] = samples.labels[order]
+        targets = backend.empty((len(order), self.network.classes))
+        targets[...] = samples.targets[order] if plan.targets is None else backend.to_device(plan.targets)
         epoch = Epoch(
             images=samples.images,
             index=order,
             transforms=None if plan.transforms is None else backend.to_device(plan.transforms),
-            labels=labels,
+            targets=targets,
             hyper=backend.to_device(plan.hyper.astype(backend.dtype)),
             losses=backend.empty((len(order),)),
             batch_size=plan.batch_size,
-            smoothing=plan.smoothing,
         )
         step, told, told_at = 0, 0, time.monotonic()
         while step < plan.steps:
@@ -133,8 +130,7 @@ class EagerExecutor(Executor):
         backend, space = self.backend, self._workspace(batch.stop - batch.start, training=True)
         backend.distort(epoch.images, epoch.index[batch], moved, out=space.x)
         activations = self._forward(self._p, space)
-        answers = activations[-1], epoch.labels[batch], epoch.losses[batch]
-        backend.softmax_cross_entropy(*answers, space.dlogits, epoch.smoothing)
+        backend.softmax_cross_entropy(activations[-1], epoch.targets[batch], epoch.losses[batch], space.dlogits)
         self._backward(activations, space)
         assert self.rule is not None, "an executor without a rule does not train"
         hyper = epoch.hyper[step]
@@ -161,7 +157,7 @@ class EagerExecutor(Executor):
         for batch in _batches(len(samples), EVALUATION_BATCH):
             logits, space = self._answer(samples.images[batch])
             backend.argmax(logits, out=answers[batch])
-            backend.softmax_cross_entropy(logits, samples.labels[batch], losses[batch], space.dlogits)
+            backend.softmax_cross_entropy(logits, samples.targets[batch], losses[batch], space.dlogits)
         return backend.to_host(losses), backend.to_host(answers)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -171,10 +167,23 @@ class EagerExecutor(Executor):
             logits[batch] = self.backend.to_host(answer)
         return logits
 
-    def _answer(self, images: Array) -> tuple[Array, Workspace]:
+    def predict_epoch(self, samples: Samples, plan: EpochPlan) -> NDArray[Any]:
+        backend = self.backend
+        order = backend.to_device(plan.order)
+        transforms = None if plan.transforms is None else backend.to_device(plan.transforms)
+        logits = np.empty((len(order), self.network.classes), backend.dtype)
+        for batch in _batches(len(order), EVALUATION_BATCH):
+            moved = None if transforms is None else transforms[batch]
+            answer, _ = self._answer(samples.images, order[batch], moved)
+            logits[batch] = backend.to_host(answer)
+        return logits
+
+    def _answer(
+        self, images: Array, index: Array | None = None, transforms: Array | None = None
+    ) -> tuple[Array, Workspace]:
         """Return the logits of a batch of images on the device, and the workspace they are in."""
-        space = self._workspace(len(images), training=False)
-        self.backend.distort(images, None, None, out=space.x)
+        space = self._workspace(len(images) if index is None else len(index), training=False)
+        self.backend.distort(images, index, transforms, out=space.x)
         return self._forward(self._weights, space)[-1], space
 
     def _workspace(self, count: int, *, training: bool) -> Workspace:

@@ -24,6 +24,8 @@ from lenet.optimizers import Rule
 SINGLES = 6  # images that are answered one by one before a tile, of sixteen, would be
 FEW = 128  # images that are answered before other threads would have been started
 
+NO_TRANSFORMS: NDArray[np.float32] = np.zeros(0, np.float32)
+
 
 def _aligned(count: int, dtype: type = np.float32) -> NDArray[Any]:
     """Return zeros that begin a cache line."""
@@ -43,10 +45,11 @@ class FusedExecutor(Executor):
         assert isinstance(backend, NumbaBackend), "this executor is a part of the Numba backend"
         self._threads = backend.threads
         registers = vector_registers()
-        self._plan = plan = Planner(network, registers).plan(None, averaging=False, distorted=False)
-        self._training = {
-            distorted: Planner(network, registers).plan(rule, averaging, distorted) for distorted in (False, True)
-        }
+        self._answering, self._training = (
+            {distorted: Planner(network, registers).plan(*training, distorted) for distorted in (False, True)}
+            for training in ((None, False), (rule, averaging))
+        )
+        plan = self._answering[False]
         self._tables = c1, c3 = connections(network.layers[0]), connections(network.layers[3])
         self._one = plan, c1.first, c1.inputs, c3.first, c3.inputs
         total = network.size
@@ -83,16 +86,16 @@ class FusedExecutor(Executor):
         if len(self._records) < tiles * frozen.record:
             self._records = _aligned(tiles * frozen.record)
         hyper = plan.hyper.astype(np.float32).reshape(-1)
-        smoothing = np.float32(plan.smoothing)
+        targets = samples.targets[plan.order] if plan.targets is None else plan.targets
         losses = np.zeros(len(plan.order), np.float32)
         control = _aligned(CONTROL, np.int64)
         control[CREW] = self._threads
-        transforms = np.zeros(0, np.float32) if plan.transforms is None else plan.transforms.reshape(-1)
+        transforms = NO_TRANSFORMS if plan.transforms is None else plan.transforms.reshape(-1)
 
         def work(own: tuple[Any, ...], order: NDArray[np.int32] = plan.order) -> None:
             fused.train(
-                frozen, control, *self._tables, samples.images.reshape(-1), samples.labels, order,
-                transforms, hyper, plan.batch_size, smoothing, losses, self._parameters, self._gradients,
+                frozen, control, *self._tables, samples.images.reshape(-1), order, targets.reshape(-1),
+                transforms, hyper, plan.batch_size, losses, self._parameters, self._gradients,
                 self._moments, self._average, self._records, *own,
             )  # fmt: skip
 
@@ -145,20 +148,30 @@ class FusedExecutor(Executor):
         logits = self.predict(samples.images)
         largest = logits.max(axis=1, keepdims=True)
         shifted = logits - largest
-        losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(logits)), samples.labels]
+        losses = (samples.targets * (np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted)).sum(axis=1)
         return losses, logits.argmax(axis=1).astype(np.int32)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         count = len(images)
         if 0 < count <= SINGLES:
             return np.concatenate([self._predict_one(images[n]) for n in range(count)])
+        return self._predict(images, np.arange(count, dtype=np.int32), None)
+
+    def predict_epoch(self, samples: Samples, plan: EpochPlan) -> NDArray[Any]:
+        return self._predict(samples.images, plan.order, plan.transforms)
+
+    def _predict(
+        self, images: NDArray[np.uint8], order: NDArray[np.int32], transforms: NDArray[np.float32] | None
+    ) -> NDArray[Any]:
+        """Return the logits (M, K) of the images in an order (M,), distorted or not."""
+        frozen, count = self._answering[transforms is not None], len(order)
+        moved = NO_TRANSFORMS if transforms is None else transforms.reshape(-1)
         logits = np.empty(count * self.network.classes, np.float32)
         control = _aligned(CONTROL, np.int64)
-        order = np.arange(count, dtype=np.int32)
         weights = self._average if self.averaging else self._parameters
 
         def work(own: tuple[Any, ...], order: NDArray[np.int32] = order) -> None:
-            fused.answer(self._plan, control, *self._tables, images.reshape(-1), order, weights, logits, *own)
+            fused.answer(frozen, control, *self._tables, images.reshape(-1), order, moved, weights, logits, *own)
 
         work(self._own[0], order[:0])  # compiles
         if count <= FEW:

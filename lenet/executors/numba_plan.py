@@ -92,7 +92,7 @@ class Planner:
             rule=_rule(rule, averaging),
             distorted=int(distorted),
             pixels=pixels,
-            spare=self._scratch.take(4 * LANES),
+            targets=self._scratch.take((self._network.classes + 4) * LANES),
             convolutions=convolutions,
             gradient=self._record.take(convolutions + LANES),
             scratch=self._scratch.size + LANES * LANES,

@@ -22,7 +22,7 @@ from lenet.evaluation import evaluate
 from lenet.executors import EpochPlan, Executor, Samples, State
 from lenet.info import versions
 from lenet.lock import locked
-from lenet.settings import DistortionSettings, Settings
+from lenet.settings import DistillationSettings, DistortionSettings, Settings
 from lenet.storage import Description, EpochRecord, Saved
 from lenet.streams import Purpose, permutation, stream
 from lenet.studio.drawings import Collection
@@ -77,7 +77,7 @@ def lesson_settings(saved: Saved) -> Settings:
         batch_size=64,
         average=Settings().training.average,
     )
-    return replace(settings, distortion=DistortionSettings())
+    return replace(settings, distortion=DistortionSettings(), distillation=DistillationSettings())
 
 
 def plan_round(settings: Settings, number: int, drawings: int, images: int, height: int, width: int) -> EpochPlan:

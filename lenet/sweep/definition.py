@@ -162,6 +162,8 @@ def _sweep(document: dict[str, Any]) -> Sweep:
     if not isinstance(recipe, str) or "\0" in recipe:
         raise UsageError(f"recipe must be the name of a recipe or of a file of settings, not {shown(recipe)}")
     start = load(recipe)
+    if start.distillation.teachers:
+        raise UsageError(f"a sweep trains no teachers; recipe {shown(recipe)} has {start.distillation.teachers}")
     pruning = _pruning(document["pruning"]) if "pruning" in document else None
     return Sweep(start=start, space=_space(start, document["space"]), pruning=pruning, **numbers)
 
@@ -172,7 +174,7 @@ def _pruning(table: Any) -> Pruning:
 
 
 def _space(start: Settings, sections: Any) -> tuple[Setting, ...]:
-    known = start.to_dict()
+    known = {name: settings for name, settings in start.to_dict().items() if name != "distillation"}
     _refuse_unknown("[space]", sections, known)
     space = []
     for section, settings in sections.items():

@@ -268,3 +268,11 @@ __device__ inline float2 softmax_parts(const float* logits)
     for (int other = 16; other > 0; other /= 2) total += __shfl_xor_sync(0xffffffffu, total, other);
     return make_float2(largest, total);
 }
+
+// Return the loss, with the parts from above.
+__device__ inline float cross_entropy(const float* logits, float2 parts, const float* targets)
+{
+    float loss = 0.0f;
+    for (int k = 0; k < CLASSES; ++k) loss += targets[k] * (logf(parts.y) - (logits[k] - parts.x));
+    return loss;
+}

@@ -101,19 +101,16 @@ __device__ void unsquash(const float* parts, const float* y, float* delta)
 }
 
 // The loss, and the logits turned into their gradient, by the first warp.
-__device__ inline void loss_and_deltas(float* logits, int label, float smoothing, int count, float* loss)
+__device__ inline void loss_and_deltas(float* logits, const float* targets, int count, float* loss)
 {
     if (threadIdx.x >= 32) return;
     const float2 parts = softmax_parts(logits);
     if (threadIdx.x == 0) {
-        float mean = 0.0f;
-        for (int k = 0; k < CLASSES; ++k) mean += logits[k] / CLASSES;
-        *loss = logf(parts.y) - (logits[label] - parts.x) + smoothing * (logits[label] - mean);
+        *loss = cross_entropy(logits, parts, targets);
     }
     __syncwarp();
     for (int k = threadIdx.x; k < CLASSES; k += 32) {
-        const float target = (k == label ? 1.0f - smoothing : 0.0f) + smoothing / CLASSES;
-        logits[k] = (expf(logits[k] - parts.x) / parts.y - target) * (1.0f / count);
+        logits[k] = (expf(logits[k] - parts.x) / parts.y - targets[k]) * (1.0f / count);
     }
 }
 
@@ -125,9 +122,9 @@ __device__ void keep(const float* from, float* to)
 
 // Train on one batch: step `step` behind the `progress[0]` that are done, of an epoch of `progress[1]` images.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) train(
-    const unsigned char* __restrict__ images, const int* __restrict__ labels, const int* __restrict__ order,
+    const unsigned char* __restrict__ images, const int* __restrict__ order, const float* __restrict__ targets,
     const float* __restrict__ transforms, const int* __restrict__ progress, int step, int batch_size,
-    const float* __restrict__ parameters, float smoothing, float* losses, Record* records)
+    const float* __restrict__ parameters, float* losses, Record* records)
 {
     extern __shared__ float4 shared[];
     Image& image = *reinterpret_cast<Image*>(shared);
@@ -135,17 +132,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) train(
     const int n = blockIdx.x, place = first + n;
     if (n >= count) return;
 
-    const int index = order[place], label = labels[index];
     load_kernels<C1>(parameters, image.kernels1);
     load_kernels<C3>(parameters + C1::PARAMETERS, image.kernels3);
     for (int i = threadIdx.x; i < C3::OUTPUTS * C3::ROWS * C3::STRIDE; i += THREADS) image.slope3[i] = 0.0f;
     load_pixels(
-        images + static_cast<size_t>(index) * (IMAGE_HEIGHT * IMAGE_WIDTH), transforms ? transforms + 6 * place : nullptr,
+        images + static_cast<size_t>(order[place]) * (IMAGE_HEIGHT * IMAGE_WIDTH), transforms ? transforms + 6 * place : nullptr,
         image.pixels);
     __syncthreads();
     forward(image, parameters);
 
-    loss_and_deltas(image.logits, label, smoothing, count, losses + place);
+    loss_and_deltas(image.logits, targets + place * CLASSES, count, losses + place);
     __syncthreads();
     dense_backward<Output, OUTPUT_PARTS>(parameters, image.logits, image.scratch);
     __syncthreads();

@@ -127,7 +127,7 @@ class Plan:
     rule: Rule
     distorted: int
     pixels: int
-    spare: int
+    targets: int
     convolutions: int
     gradient: int
     scratch: int

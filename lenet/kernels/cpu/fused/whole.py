@@ -135,12 +135,11 @@ def train(
     c1: Connections,
     c3: Connections,
     images: NDArray[np.uint8],
-    labels: NDArray[np.int32],
     order: NDArray[np.int32],
+    targets: Floats,
     transforms: Floats,
     hyper: Floats,
     batch_size: int,
-    smoothing: np.float32,
     losses: Floats,
     parameters: Floats,
     gradients: Floats,
@@ -169,7 +168,7 @@ def train(
             record = records[tile * plan.record : (tile + 1) * plan.record]
             load_tile(plan, images, order, transforms, start, count, pairs, maps, places, scratch)
             forward_tile(plan, c1, c3, parameters, scratch)
-            loss_and_deltas(plan, scratch, record, order, labels, losses, smoothing, start, count, batch)
+            loss_and_deltas(plan, scratch, record, targets, losses, start, count, batch)
             backward_tile(plan, c1, c3, parameters, scratch, record)
         stays = meet(control, False)
         if stays and not stopped(control):
@@ -191,6 +190,7 @@ def answer(
     c3: Connections,
     images: NDArray[np.uint8],
     order: NDArray[np.int32],
+    transforms: Floats,
     parameters: Floats,
     logits: Floats,
     scratch: Floats,
@@ -208,7 +208,7 @@ def answer(
             break
         start = tile * LANES
         count = min(LANES, len(order) - start)
-        load_tile(plan, images, order, maps, start, count, pairs, maps, places, scratch)
+        load_tile(plan, images, order, transforms, start, count, pairs, maps, places, scratch)
         forward_tile(plan, c1, c3, parameters, scratch)
         for lane in range(count):
             for k in range(plan.classes):
