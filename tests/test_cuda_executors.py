@@ -192,6 +192,19 @@ def test_a_graph_serves_other_data_other_batches_and_epochs_without_distortion(c
     assert costs[0] == pytest.approx(costs[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("distorted", [True, False])
+def test_the_images_of_an_epoch_are_answered_as_they_are_met_in_it(cuda: Cuda, build: Build, distorted: bool) -> None:
+    case = Case(SMALL, 16, 16, 3, distorted=distorted)
+    plan, _ = case.epochs()
+    logits = []
+    for backend, kind in ((cuda.backend, build), (backends.get("numpy", dtype=np.float64), EagerExecutor)):
+        executor = kind(case.network(), backend)
+        executor.write(State.of(case.state().parameters))
+        logits.append(executor.predict_epoch(executor.upload(*case.data()), plan))
+    assert logits[0].dtype == np.float32
+    np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-5 * abs(logits[1]).max())
+
+
 def test_training_twice_gives_the_same_bits(cuda: Cuda, build: Build) -> None:
     case = Case(SMALL, 16, 16, 3, rule=ADAM)
     (costs, state, _), (again, state_again, _) = (

@@ -21,7 +21,8 @@ from lenet.errors import LenetError
 from lenet.executors import EagerExecutor, EpochPlan, State, choose
 from lenet.initialize import initialize
 from lenet.lenet5 import lenet5
-from lenet.settings import DistillationSettings, NetworkSettings, Settings
+from lenet.settings import DistillationSettings, NetworkSettings, Settings, load, recipes
+from lenet.sweep.definition import parse
 from lenet.training import train
 from tests.test_cli import digest, lenet, make_data, one_line
 from tests.test_training import SETTINGS, bars, describe, executor_for
@@ -291,14 +292,12 @@ def test_teachers_of_another_run_are_not_used(whole: Path, tmp_path: Path, optio
 
 def test_a_sweep_trains_no_teachers(place: Path, tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
-    file.write_text(f'recipe = "{place / "taught.toml"}"\ntrials = 2\n[space.training]\nbatch_size = [16, 32]\n')
-    assert "a sweep trains no teachers" in one_line(lenet("sweep", file, "--path", tmp_path / "out"), 2)
+    sweep = f'recipe = "{place / "taught.toml"}"\ntrials = 2\n[space.training]\nbatch_size = [16, 32]\n'
+    assert parse(sweep, "mine").start == replace(load(str(place / "taught.toml")), distillation=DistillationSettings())
     file.write_text("trials = 2\n[space.distillation]\nteachers = [1, 2]\n")
     assert "distillation" in one_line(lenet("sweep", file, "--path", tmp_path / "out"), 2)
 
 
 def test_best_has_teachers_and_the_other_recipes_none() -> None:
-    from lenet.settings import load, recipes
-
     assert {name for name in recipes() if load(name).distillation.teachers} == {"best"}
     assert Settings().distillation.teachers == 0

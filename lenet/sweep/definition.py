@@ -2,14 +2,14 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from lenet.errors import UsageError, shown
 from lenet.files import open_plain
-from lenet.settings import MAX_SEED, Settings, load
+from lenet.settings import MAX_SEED, DistillationSettings, Settings, load
 
 MAX_TRIALS = 1_000_000
 DIGITS = 6
@@ -161,9 +161,7 @@ def _sweep(document: dict[str, Any]) -> Sweep:
     recipe = document.get("recipe", "default")
     if not isinstance(recipe, str) or "\0" in recipe:
         raise UsageError(f"recipe must be the name of a recipe or of a file of settings, not {shown(recipe)}")
-    start = load(recipe)
-    if start.distillation.teachers:
-        raise UsageError(f"a sweep trains no teachers; recipe {shown(recipe)} has {start.distillation.teachers}")
+    start = replace(load(recipe), distillation=DistillationSettings())
     pruning = _pruning(document["pruning"]) if "pruning" in document else None
     return Sweep(start=start, space=_space(start, document["space"]), pruning=pruning, **numbers)
 
