@@ -2,11 +2,11 @@
 
     python benchmarks/tried.py --seeds 1 2 3
 
-Each variant trains the recipe with one change, made on the host before an epoch, and is judged by training images held
-out, the same for all. Seeds run in parallel, each on one thread; hours, in all. A dated JSON file goes to
-``benchmarks/results``.
+Each variant trains the recipe without its teachers and with one change, made on the host before an epoch, and is judged
+by training images held out, the same for all. Seeds run in parallel, each on one thread; hours, in all. A dated JSON
+file goes to ``benchmarks/results``.
 
-- best: the recipe as it is
+- best: the recipe as it is, but without its teachers
 - elastic: every image bent by a smooth random field, 0.8 pixels far (Simard et al. 2003)
 - thickness: strokes made fatter or thinner, by a random power of the ink
 - fading: the distortions fade out over the last fifth of the epochs

@@ -24,7 +24,7 @@ LEVELS = (
     {"network"},
     {"initialize", "lenet5"},
     {"data", "drawing", "executors", "info", "storage"},
-    {"curves", "evaluation", "gallery", "inspection", "studio", "terminal", "training"},
+    {"curves", "distillation", "evaluation", "gallery", "inspection", "studio", "terminal", "training"},
     {"bench", "sweep"},
     {"commands"},
     {"cli"},
