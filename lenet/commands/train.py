@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lenet.settings import Settings
     from lenet.storage import Description, Saved
 
+PREPARING = "preparing the kernels (compiled once, then cached) ..."
 SLOW_START = 4.0  # seconds after which the user is told that it was the compiler, and only this time
 
 
@@ -177,7 +178,7 @@ def _train(
 
     console = Console(stderr=True)
     preparing = time.monotonic()
-    with console.status("preparing the kernels (compiled once, then cached) ..."):
+    with console.status(PREPARING):
         self_check(executor, distorted=settings.distortion.active)
     seconds = time.monotonic() - preparing
     if seconds > SLOW_START:
@@ -271,7 +272,8 @@ def _teachers(
         if training.on_plateau(record, dataset.classes):
             terminal.warn(console, "this teacher is no better than chance; another --seed or a longer warmup may help")
         weights.append(saved.weights)
-    return Teachers(executor.network, executor.backend, weights, wanted.temperature)
+    with console.status(PREPARING):
+        return Teachers(executor.network, executor.backend, weights, wanted.temperature)
 
 
 def _stopped(path: Path, description: "Description", *, resumed: bool) -> str:
