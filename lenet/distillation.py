@@ -37,7 +37,6 @@ class Teachers:
     ) -> None:
         self._executor = choose(network, backend)
         self_check(self._executor)
-        self._network = network
         self._states = [State.of(each) for each in weights]
         self._temperature = temperature
 
@@ -55,7 +54,7 @@ class Teachers:
         Its softmax has learned their softmax of logits / temperature; so its logits are to be multiplied by it.
         """
         sharp = weights.copy()
-        for parameter in self._network.parameters:
+        for parameter in self._executor.network.parameters:
             if parameter.layer == "output":
                 parameter.view(sharp)[:] *= np.float32(self._temperature)
         return sharp
