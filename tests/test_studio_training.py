@@ -272,7 +272,7 @@ def test_without_replay_a_network_forgets() -> None:
             executor.train_epoch(mixture, plan)
         test = executor.upload(whole.test_images, whole.test_labels)
         accuracy[replay] = evaluate(executor, test, whole.test_labels).accuracy
-    assert accuracy[True] > 0.99  # 0.9949 before
+    assert accuracy[True] > 0.99
     assert accuracy[False] < accuracy[True] - 0.005
 
 

@@ -50,11 +50,11 @@ def test_label_answer_and_confidence(gallery: StudioPage) -> None:
     gallery.click("#answer button:nth-child(3)")
     assert {(image["label"], image["answer"]) for image in found(gallery)} == {("7", "2")}
     gallery.click("#answer button:nth-child(3)")  # once more: any
-    gallery.page.locator("#below").fill("60")
+    gallery.page.locator("#below").fill("90")
     images = found(gallery)
     assert images
-    assert all(float(image["confidence"]) < 0.6 for image in images)
-    assert gallery.text("#below-said") == "below 60 %"
+    assert all(float(image["confidence"]) < 0.9 for image in images)
+    assert gallery.text("#below-said") == "below 90 %"
 
 
 def test_a_cell_of_the_confusion_matrix_shows_its_images(gallery: StudioPage) -> None:
