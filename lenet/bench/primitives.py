@@ -113,7 +113,7 @@ def primitives(network: Network, backend: Backend, batch: int, rule: Rule) -> li
         found.append(primitive(f"{layer.name} {FORWARD}", *forth, operations=computed[0]))
         backward.append(primitive(f"{layer.name} {BACKWARD}", *back, operations=computed[1]))
     logits, losses = floats(batch, network.classes), backend.empty((batch,))
-    targets = abs(floats(batch, network.classes))
+    targets = floats(batch, network.classes)
     parameters, gradients, average = (floats(network.size) for _ in range(3))
     moments = floats(rule.moments, network.size)
     hyper = backend.to_device(np.array([0.001, 0.5, 0.5, 0.999], backend.dtype))
