@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_cli import digest, lenet, make_data, one_line
+from test_training import SETTINGS, bars, describe, executor_for
 
 from lenet import backends, storage
 from lenet.backends import Backend
@@ -24,8 +26,6 @@ from lenet.lenet5 import lenet5
 from lenet.settings import DistillationSettings, NetworkSettings, Settings, load, recipes
 from lenet.sweep.definition import parse
 from lenet.training import train
-from tests.test_cli import digest, lenet, make_data, one_line
-from tests.test_training import SETTINGS, bars, describe, executor_for
 
 __all__ = ["bars"]  # the fixture
 
