@@ -192,7 +192,7 @@ maps = [2, 3]
 dense = [8, 6]
 table = "full"
 [training]
-epochs = 5
+epochs = 20
 batch_size = 16
 warmup = 0
 average = 0.9
@@ -249,27 +249,28 @@ def test_stopped_among_the_teachers_the_same_command_goes_on(
         process.send_signal(number)
         rest = process.stderr.read()
         code = process.wait(60)
-    assert first.startswith("teacher   1 of 2 · 5 epochs · ")
+    assert first.startswith("teacher   1 of 2 · 20 epochs · ")
     if number == signal.SIGINT:
         assert code == 130
         assert "Traceback" not in rest
         assert "Stopped." in rest
     shutil.rmtree(teacher_folder(path, 2), ignore_errors=True)  # it may have gone further than that meanwhile
+    shutil.rmtree(path / "checkpoint", ignore_errors=True)
     for file in path.glob("*.*"):
         file.unlink()
     result = lenet("train", "--path", path, *options)
     assert result.returncode == 0, result.stderr
-    assert "teacher   1 of 2 · 5 epochs" in result.stderr
+    assert "teacher   1 of 2 · 20 epochs" in result.stderr
     assert "· found" in result.stderr
     assert arrays(path) == arrays(whole)
 
 
 def test_a_resumed_run_finds_its_teachers(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "more")
-    result = lenet("train", "--resume", "--path", tmp_path / "more", "--epochs", "7")
+    result = lenet("train", "--resume", "--path", tmp_path / "more", "--epochs", "22")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("· found") == 2
-    assert len((tmp_path / "more" / "history.csv").read_text().splitlines()) == 8
+    assert len((tmp_path / "more" / "history.csv").read_text().splitlines()) == 23
     assert arrays(tmp_path / "more" / "teachers") == arrays(whole / "teachers")
 
 
